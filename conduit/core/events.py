@@ -1,0 +1,243 @@
+"""What the log holds and the learner eats: decisions, outcomes, and snapshots of what was learned."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.errors import IncompatibleState, InvalidInput, finite, optional_finite
+from conduit.core.models import Vector, as_vector
+
+SNAPSHOT_MAGIC = b"CSN1"
+Arrays = Mapping[str, NDArray[Any]]
+
+# Evidence about quality by who gave it: a later, stronger source revises a weaker one.
+SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was known of one call at one time; None is unknown and teaches nothing.
+
+    `rank` orders sources (`SOURCE_RANK`), then `quality_weight`, then `given_at`, then `key`: the
+    greatest is the evidence that counts, whatever the order of arrival.
+    """
+
+    quality: float | None = None
+    quality_weight: float = 1.0
+    cost_usd: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    latency_s: float | None = None
+    error: str | None = None
+    rank: int = 0
+    given_at: float = 0.0
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range; a failed call is quality 0 unless somebody says otherwise."""
+        if self.error is not None and self.quality is None:
+            object.__setattr__(self, "quality", 0.0)
+        optional_finite(self.quality, "quality", low=0.0, high=1.0)
+        finite(self.quality_weight, "quality_weight", low=0.0, high=1000.0)
+        optional_finite(self.cost_usd, "cost_usd", low=0.0)
+        optional_finite(self.input_tokens, "input_tokens", low=0.0)
+        optional_finite(self.output_tokens, "output_tokens", low=0.0)
+        optional_finite(self.latency_s, "latency_s", low=0.0)
+
+    def strength(self) -> tuple[int, float, float, str]:
+        """Return what decides between two opinions of one call, in any order of arrival."""
+        return (self.rank, self.quality_weight, self.given_at, self.key)
+
+    def joined(self, other: Evidence) -> Evidence:
+        """Return what both say together: the stronger quality, and each measurement that is known.
+
+        Commutative, associative and idempotent, so order and repeats do not matter.
+        """
+        strong, weak = (self, other) if self._outranks(other) else (other, self)
+        first, second = sorted((self, other), key=lambda e: (e.given_at, e.key))
+        opinion = strong if strong.quality is not None else weak
+        return Evidence(
+            quality=opinion.quality,
+            quality_weight=opinion.quality_weight,
+            rank=opinion.rank,
+            given_at=opinion.given_at,
+            key=opinion.key,
+            error=first.error or second.error,
+            cost_usd=_first(first.cost_usd, second.cost_usd),
+            input_tokens=_first(first.input_tokens, second.input_tokens),
+            output_tokens=_first(first.output_tokens, second.output_tokens),
+            latency_s=_first(first.latency_s, second.latency_s),
+        )
+
+    def _outranks(self, other: Evidence) -> bool:
+        if (self.quality is None) != (other.quality is None):
+            return self.quality is not None
+        return self.strength() >= other.strength()
+
+
+def _first(a: float | None, b: float | None) -> float | None:
+    return b if a is None else a
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """All that is known now of one call of `model` for the query `x`, and what was taught before.
+
+    Applying it teaches the difference, so evidence may come in pieces and be revised.
+    """
+
+    model: str
+    x: Vector
+    quality: float | None = field(default=None, kw_only=True)
+    quality_weight: float = field(default=1.0, kw_only=True)
+    cost_usd: float | None = field(default=None, kw_only=True)
+    input_tokens: float | None = field(default=None, kw_only=True)
+    output_tokens: float | None = field(default=None, kw_only=True)
+    latency_s: float | None = field(default=None, kw_only=True)
+    error: str | None = field(default=None, kw_only=True)
+    revises: Evidence | None = field(default=None, kw_only=True)
+    decision_id: str | None = field(default=None, kw_only=True)
+    schema: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Own a read-only float32 copy of x, and refuse numbers out of range."""
+        if not (isinstance(self.x, np.ndarray) and self.x.dtype == np.float32 and not self.x.flags.writeable):
+            object.__setattr__(self, "x", as_vector(self.x))
+        if self.error is not None and self.quality is None:
+            object.__setattr__(self, "quality", 0.0)
+        optional_finite(self.quality, "quality", low=0.0, high=1.0)
+        finite(self.quality_weight, "quality_weight", low=0.0, high=1000.0)
+        optional_finite(self.cost_usd, "cost_usd", low=0.0)
+        optional_finite(self.input_tokens, "input_tokens", low=0.0)
+        optional_finite(self.output_tokens, "output_tokens", low=0.0)
+        optional_finite(self.latency_s, "latency_s", low=0.0)
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        x: Vector,
+        evidence: Evidence,
+        *,
+        revises: Evidence | None = None,
+        decision_id: str | None = None,
+        schema: str | None = None,
+    ) -> Outcome:
+        """Return the outcome that teaches `evidence` where `revises` was taught before."""
+        return cls(
+            model,
+            x,
+            quality=evidence.quality,
+            quality_weight=evidence.quality_weight,
+            cost_usd=evidence.cost_usd,
+            input_tokens=evidence.input_tokens,
+            output_tokens=evidence.output_tokens,
+            latency_s=evidence.latency_s,
+            error=evidence.error,
+            revises=revises,
+            decision_id=decision_id,
+            schema=schema,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecisionRecord:
+    """What is kept of a decision so that later feedback, in any process, can teach from it."""
+
+    id: str
+    router: str
+    model: str
+    x: Vector
+    schema: str
+    created_at: float
+    expires_at: float
+    propensity: float | None = None
+    user_key: str | None = None  # a hash of the user id, never the id itself
+    input_tokens: float | None = None
+    estimates: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    text: str | None = field(default=None, repr=False)  # only with store_text=True
+
+    def __post_init__(self) -> None:
+        """Own a read-only copy of x, and refuse a propensity that is not a probability."""
+        object.__setattr__(self, "x", as_vector(self.x))
+        optional_finite(self.propensity, "propensity", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """What was learned, as sums that add up over replicas, and what belongs to one replica alone.
+
+    `arms` and `shared` are additive; `local` (random state, calls in flight) is not. The store
+    carries the bytes unopened; a checksum guards them.
+    """
+
+    policy: str
+    schema: str
+    dim: int
+    arms: Mapping[str, Arrays]
+    shared: Arrays = field(default_factory=dict)
+    local: Mapping[str, Any] = field(default_factory=dict)
+    applied: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Return bytes with a checksum; no pickle."""
+        arrays: list[bytes] = []
+        index = {
+            "arms": {name: _index(state, arrays) for name, state in self.arms.items()},
+            "shared": _index(self.shared, arrays),
+        }
+        head = json.dumps(
+            {"policy": self.policy, "schema": self.schema, "dim": self.dim, "local": dict(self.local),
+             "applied": self.applied, "index": index},
+            separators=(",", ":"),
+        ).encode()  # fmt: skip
+        body = struct.pack("<I", len(head)) + head + b"".join(arrays)
+        return SNAPSHOT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return what `to_bytes` was given, or raise IncompatibleState for damaged bytes."""
+        if data[:4] != SNAPSHOT_MAGIC or len(data) < 12:
+            raise IncompatibleState("not a snapshot of this version of Conduit", stored=data[:4])
+        (crc,) = struct.unpack_from("<I", data, 4)
+        body = data[8:]
+        if zlib.crc32(body) != crc:
+            raise IncompatibleState("the snapshot is damaged (its checksum does not match)")
+        (size,) = struct.unpack_from("<I", body)
+        head = json.loads(body[4 : 4 + size])
+        arrays = memoryview(body)[4 + size :]
+        index = head.pop("index")
+        return cls(
+            **head,
+            arms={name: _arrays(entry, arrays) for name, entry in index["arms"].items()},
+            shared=_arrays(index["shared"], arrays),
+        )
+
+
+def _index(state: Arrays, out: list[bytes]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for name, array in state.items():
+        start = sum(map(len, out))
+        little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+        out.append(little.tobytes())
+        entries[name] = [start, little.dtype.str, list(little.shape)]
+    return entries
+
+
+def _arrays(index: Mapping[str, Any], data: memoryview) -> dict[str, NDArray[Any]]:
+    result = {}
+    for name, (start, dtype, shape) in index.items():
+        kind = np.dtype(dtype)
+        if kind.hasobject:
+            raise InvalidInput("a snapshot holds numbers only", field=name)
+        count = int(np.prod(shape, dtype=np.int64))
+        result[name] = np.frombuffer(data, kind, count, start).reshape(shape).copy()
+    return result
