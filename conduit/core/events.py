@@ -61,20 +61,18 @@ class Evidence:
 
         Commutative, associative and idempotent, so order and repeats do not matter.
         """
-        strong, weak = (self, other) if self._outranks(other) else (other, self)
-        first, second = sorted((self, other), key=lambda e: (e.given_at, e.key))
-        opinion = strong if strong.quality is not None else weak
+        opinion = self if self._outranks(other) else other
         return Evidence(
             quality=opinion.quality,
             quality_weight=opinion.quality_weight,
             rank=opinion.rank,
             given_at=opinion.given_at,
             key=opinion.key,
-            error=first.error or second.error,
-            cost_usd=_first(first.cost_usd, second.cost_usd),
-            input_tokens=_first(first.input_tokens, second.input_tokens),
-            output_tokens=_first(first.output_tokens, second.output_tokens),
-            latency_s=_first(first.latency_s, second.latency_s),
+            error=max(filter(None, (self.error, other.error)), default=None),
+            cost_usd=_greater(self.cost_usd, other.cost_usd),
+            input_tokens=_greater(self.input_tokens, other.input_tokens),
+            output_tokens=_greater(self.output_tokens, other.output_tokens),
+            latency_s=_greater(self.latency_s, other.latency_s),
         )
 
     def _outranks(self, other: Evidence) -> bool:
@@ -83,8 +81,10 @@ class Evidence:
         return self.strength() >= other.strength()
 
 
-def _first(a: float | None, b: float | None) -> float | None:
-    return b if a is None else a
+def _greater(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return max(a, b)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +169,42 @@ class DecisionRecord:
         """Own a read-only copy of x, and refuse a propensity that is not a probability."""
         object.__setattr__(self, "x", as_vector(self.x))
         optional_finite(self.propensity, "propensity", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FeedbackRow:
+    """One piece of evidence about one call, as it is written to the log."""
+
+    feedback_id: str
+    router: str
+    decision_id: str
+    model: str  # the model of the attempt, which need not be the first choice
+    evidence: Evidence
+    kind: str = "outcome"
+    user_key: str | None = None
+    decision: DecisionRecord | None = None  # brought along by a receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LogEntry:
+    """A row of the log with its decision, and what earlier rows said of the same call."""
+
+    cursor: str  # where a reader goes on after this entry; opaque
+    row: FeedbackRow
+    decision: DecisionRecord
+    before: Evidence | None = None
+
+    def outcome(self) -> Outcome:
+        """Return what this entry teaches beyond the earlier rows."""
+        known = self.row.evidence if self.before is None else self.before.joined(self.row.evidence)
+        return Outcome.of(
+            self.row.model,
+            self.decision.x,
+            known,
+            revises=self.before,
+            decision_id=self.row.decision_id,
+            schema=self.decision.schema,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
