@@ -1,0 +1,181 @@
+"""The rules that pick an arm from estimates, each with the probability of every pick.
+
+A rule draws from the generator that it is handed and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from conduit.engines.bandits.base import Floats, View
+from conduit.engines.bandits.normal import probability_of_best
+
+TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
+
+
+class Exploration(Protocol):
+    """One rule: pick, and say how probable each pick was."""
+
+    def select(self, view: View, rng: np.random.Generator) -> int: ...  # noqa: D102
+    def propensities(self, view: View) -> Floats: ...  # noqa: D102
+
+
+def pick_best(scores: Floats, rng: np.random.Generator) -> int:
+    """Return the place of the greatest score; ties are broken at random."""
+    best = int(scores.argmax())
+    if np.count_nonzero(scores >= scores[best] - TIE) == 1:
+        return best
+    return int(rng.choice(np.flatnonzero(scores >= scores[best] - TIE)))
+
+
+def best_shares(scores: Floats) -> Floats:
+    """Return the distribution of `pick_best`."""
+    tied = scores >= scores.max() - TIE
+    return tied / tied.sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The greatest expected utility; with probability epsilon any arm."""
+
+    epsilon: float = 0.0
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the best arm, or any arm with probability epsilon."""
+        if self.epsilon and rng.random() < self.epsilon:
+            return int(rng.integers(view.quality.size))
+        return pick_best(view.quality - view.penalty, rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probability of each pick."""
+        share = best_shares(view.quality - view.penalty)
+        return (1.0 - self.epsilon) * share + self.epsilon / share.size
+
+
+@dataclass(frozen=True, slots=True)
+class UpperBound:
+    """Expected utility plus alpha standard errors (LinUCB; Li et al. 2010)."""
+
+    alpha: float
+
+    def _scores(self, view: View) -> Floats:
+        return view.quality - view.penalty + self.alpha * np.sqrt(view.leverage)
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the greatest bound."""
+        return pick_best(self._scores(view), rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probability of each pick: one, but for ties."""
+        return best_shares(self._scores(view))
+
+
+@dataclass(frozen=True, slots=True)
+class CountBound:
+    """Expected utility plus c·sqrt(2 ln t / n) (UCB1; Auer et al. 2002)."""
+
+    c: float = 1.0
+
+    def _scores(self, view: View) -> Floats:
+        bonus = self.c * np.sqrt(2.0 * math.log(max(view.total, 2.0)) / view.strength)
+        return np.asarray(view.quality - view.penalty + bonus)
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the greatest bound."""
+        return pick_best(self._scores(view), rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probability of each pick: one, but for ties."""
+        return best_shares(self._scores(view))
+
+
+@dataclass(frozen=True, slots=True)
+class NormalThompson:
+    """A draw of each arm's utility from N(mean, v²·leverage), without a draw of weights."""
+
+    v: float
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the greatest draw."""
+        draws = rng.standard_normal(view.quality.size)
+        return int((view.quality - view.penalty + self.v * np.sqrt(view.leverage) * draws).argmax())
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probability of each pick, by quadrature."""
+        return probability_of_best(view.quality - view.penalty, self.v * np.sqrt(view.leverage))
+
+
+@dataclass(frozen=True, slots=True)
+class BetaThompson:
+    """A draw of each arm's quality from its Beta posterior (fractional updates), less its penalty."""
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the greatest draw."""
+        a, b = _beta_parameters(view)
+        return int((rng.beta(a, b) - view.penalty).argmax())
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probability of each pick, by quadrature over the quality scale."""
+        from scipy.special import betainc
+
+        a, b = _beta_parameters(view)
+        if a.size == 1:
+            return np.ones(1)
+        low, high = -float(view.penalty.max()), 1.0 - float(view.penalty.min())
+        grid = np.linspace(low, high, 2001)
+        cdf = betainc(a[:, None], b[:, None], np.clip(grid + view.penalty[:, None], 0.0, 1.0))
+        middle = 0.5 * (cdf[:, 1:] + cdf[:, :-1])
+        p = np.empty(a.size)
+        for k in range(a.size):
+            others = np.delete(middle, k, axis=0).prod(axis=0)
+            p[k] = float(np.diff(cdf[k]) @ others)
+        return np.asarray(p / p.sum())
+
+
+def _beta_parameters(view: View) -> tuple[Floats, Floats]:
+    mean = np.clip(view.quality, 1e-6, 1.0 - 1e-6)
+    strength = np.maximum(view.strength, 1e-3)
+    return mean * strength, (1.0 - mean) * strength
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Any arm, each as probable as the other."""
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick any arm."""
+        return int(rng.integers(view.quality.size))
+
+    def propensities(self, view: View) -> Floats:
+        """Return the same probability for each arm."""
+        return np.full(view.quality.size, 1.0 / view.quality.size)
+
+
+@dataclass(frozen=True, slots=True)
+class BestQuality:
+    """The arm believed best, whatever it costs."""
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the greatest expected quality."""
+        return pick_best(view.quality, rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return one for the pick."""
+        return best_shares(view.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Cheapest:
+    """The arm believed cheapest, however bad."""
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Pick the least expected cost."""
+        return pick_best(-view.cost_usd, rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return one for the pick."""
+        return best_shares(-view.cost_usd)

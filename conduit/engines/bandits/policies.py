@@ -1,0 +1,376 @@
+"""The policies by name: each a pair of estimates and an exploration rule.
+
+>>> sorted(POLICIES)[:3]
+['always_best', 'always_cheapest', 'contextual_thompson']
+>>> create_policy("linucb", dim=4).name
+'linucb'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.errors import ConfigurationError, unknown_name
+from conduit.engines.bandits.base import ArmPrior, Arrays, Floats, Policy, PolicyFactory, Prediction, Step, View
+from conduit.engines.bandits.estimates import ArmMeans, RidgeArms
+from conduit.engines.bandits.explorations import (
+    BestQuality,
+    BetaThompson,
+    Cheapest,
+    CountBound,
+    Exploration,
+    Greedy,
+    NormalThompson,
+    Uniform,
+    UpperBound,
+)
+
+THOMPSON_V = 0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
+LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
+UCB1_C = 0.1
+EPSILON = 0.1
+SWITCH_AFTER = 100  # outcomes before the hybrid trusts its contextual half
+ENTRY_POINTS = "conduit.policies"
+
+
+class BanditPolicy:
+    """A policy made of two halves; the named ones below are this with their halves chosen."""
+
+    name = "bandit"
+
+    def __init__(self, dim: int, estimates: ArmMeans | RidgeArms, exploration: Exploration) -> None:
+        """Start without rows."""
+        self.dim = dim
+        self.estimates = estimates
+        self.exploration = exploration
+        # The hot calls go straight to the halves.
+        self.predict = estimates.predict
+        self.update = estimates.update
+        self.update_many = estimates.update_many
+        self.select = exploration.select
+        self.propensities = exploration.propensities
+
+    def add_row(self, prior: ArmPrior) -> None:
+        """Append an arm."""
+        self.estimates.add_row(prior)
+
+    def remove_row(self, row: int) -> None:
+        """Drop an arm; later rows move up."""
+        self.estimates.remove_row(row)
+
+    def discount(self, row: int, keep: float) -> None:
+        """Keep only a part of what is known of an arm's quality."""
+        self.estimates.discount(row, keep)
+
+    def settle(self) -> None:
+        """Work out what is renewed only now and then."""
+        self.estimates.settle()
+
+    def expected_quality(self, row: int, x: Floats) -> float:
+        """Return the quality expected of one row."""
+        return self.estimates.expected_quality(row, x)
+
+    def pulls(self) -> Floats:
+        """Return the outcomes behind each row."""
+        return self.estimates.pulls()
+
+    def seen(self) -> Floats:
+        """Return the weight of the outcomes behind each row and output."""
+        return self.estimates.n
+
+    def noise(self) -> Floats:
+        """Return the standard deviation of one observation per row and output."""
+        return self.estimates.noise()
+
+    def dump_row(self, row: int) -> dict[str, NDArray[Any]]:
+        """Return a row's additive sums."""
+        return self.estimates.dump_row(row)
+
+    def load_row(self, row: int, sums: Arrays) -> None:
+        """Add sums to a row."""
+        self.estimates.load_row(row, sums)
+
+    def dump_shared(self) -> dict[str, NDArray[Any]]:
+        """Return additive sums that belong to no row."""
+        return self.estimates.dump_shared()
+
+    def load_shared(self, sums: Arrays) -> None:
+        """Add sums that belong to no row."""
+        self.estimates.load_shared(sums)
+
+    def dump_local(self) -> dict[str, Any]:
+        """Return what a restart needs and a merge must not add."""
+        return self.estimates.dump_local()
+
+    def load_local(self, local: Mapping[str, Any]) -> None:
+        """Go on from `dump_local`."""
+        self.estimates.load_local(local)
+
+
+class ContextualThompsonBandit(BanditPolicy):
+    """Ridge per arm, Thompson draws of scores: the default."""
+
+    name = "contextual_thompson"
+
+    def __init__(self, dim: int, *, v: float = THOMPSON_V, share: bool = True) -> None:
+        """Draw with standard deviation v·√leverage."""
+        super().__init__(dim, RidgeArms(dim, share=share), NormalThompson(v))
+
+
+class LinUCBBandit(BanditPolicy):
+    """Ridge per arm, upper confidence bounds (disjoint LinUCB; Li et al. 2010)."""
+
+    name = "linucb"
+
+    def __init__(self, dim: int, *, alpha: float = LINUCB_ALPHA, share: bool = True) -> None:
+        """Add alpha standard errors."""
+        super().__init__(dim, RidgeArms(dim, share=share), UpperBound(alpha))
+
+
+class ThompsonSamplingBandit(BanditPolicy):
+    """A Beta posterior per arm, blind to the query (Agrawal & Goyal 2012)."""
+
+    name = "thompson"
+
+    def __init__(self, dim: int) -> None:
+        """Need no vector; dim is kept so that every policy is made alike."""
+        super().__init__(dim, ArmMeans(dim), BetaThompson())
+
+
+class UCB1Bandit(BanditPolicy):
+    """A mean per arm with a bound that grows while the arm is not tried (Auer et al. 2002)."""
+
+    name = "ucb1"
+
+    def __init__(self, dim: int, *, c: float = UCB1_C) -> None:
+        """Add c·√(2 ln t / n)."""
+        super().__init__(dim, ArmMeans(dim), CountBound(c))
+
+
+class EpsilonGreedyBandit(BanditPolicy):
+    """A mean per arm; with probability epsilon any arm."""
+
+    name = "epsilon_greedy"
+
+    def __init__(self, dim: int, *, epsilon: float = EPSILON) -> None:
+        """Explore with probability epsilon."""
+        super().__init__(dim, ArmMeans(dim), Greedy(epsilon))
+
+
+class RandomBandit(BanditPolicy):
+    """Any arm: the baseline that learns nothing."""
+
+    name = "random"
+
+    def __init__(self, dim: int) -> None:
+        """Keep means only to report them."""
+        super().__init__(dim, ArmMeans(dim), Uniform())
+
+
+class AlwaysBest(BanditPolicy):
+    """The arm believed best, whatever it costs: a baseline."""
+
+    name = "always_best"
+
+    def __init__(self, dim: int) -> None:
+        """Follow the means."""
+        super().__init__(dim, ArmMeans(dim), BestQuality())
+
+
+class AlwaysCheapest(BanditPolicy):
+    """The arm believed cheapest, however bad: a baseline."""
+
+    name = "always_cheapest"
+
+    def __init__(self, dim: int) -> None:
+        """Follow the means."""
+        super().__init__(dim, ArmMeans(dim), Cheapest())
+
+
+class Oracle(BanditPolicy):
+    """Knows every arm's answer beforehand: an upper bound that only a replay can give."""
+
+    name = "oracle"
+
+    def __init__(self, dim: int) -> None:
+        """Wait for `reveal`."""
+        super().__init__(dim, ArmMeans(dim), Greedy())
+        self.predict = self._predict_revealed
+        self._truth: tuple[Floats, Floats] | None = None
+
+    def reveal(self, quality: Floats, spend: Floats) -> None:
+        """Take the truth of the next decision."""
+        self._truth = (quality, spend)
+
+    def _predict_revealed(self, x: Floats) -> Prediction:
+        known = self.estimates.predict(x)
+        if self._truth is None:
+            return known
+        quality, spend = self._truth
+        return known._replace(quality=quality, spend=spend)
+
+
+class HybridBandit:
+    """UCB1 until `switch_after` outcomes, then LinUCB; both learn from the start."""
+
+    name = "hybrid"
+
+    def __init__(self, dim: int, *, switch_after: int = SWITCH_AFTER) -> None:
+        """Hold both policies."""
+        self.dim = dim
+        self.switch_after = switch_after
+        self.first: Policy = UCB1Bandit(dim)
+        self.then: Policy = LinUCBBandit(dim)
+
+    @property
+    def current(self) -> Policy:
+        """Return the half that decides now."""
+        return self.first if float(self.first.pulls().sum()) < self.switch_after else self.then
+
+    def add_row(self, prior: ArmPrior) -> None:
+        """Append an arm to both halves."""
+        self.first.add_row(prior)
+        self.then.add_row(prior)
+
+    def remove_row(self, row: int) -> None:
+        """Drop an arm from both halves."""
+        self.first.remove_row(row)
+        self.then.remove_row(row)
+
+    def predict(self, x: Floats) -> Prediction:
+        """Return what the half in charge expects."""
+        return self.current.predict(x)
+
+    def select(self, view: View, rng: np.random.Generator) -> int:
+        """Let the half in charge pick."""
+        return self.current.select(view, rng)
+
+    def propensities(self, view: View) -> Floats:
+        """Return the probabilities of the half in charge."""
+        return self.current.propensities(view)
+
+    def update(self, row: int, x: Floats, step: Step) -> None:
+        """Teach both halves."""
+        self.first.update(row, x, step)
+        self.then.update(row, x, step)
+
+    def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
+        """Teach both halves many outcomes."""
+        self.first.update_many(row, x, weight, value)
+        self.then.update_many(row, x, weight, value)
+
+    def discount(self, row: int, keep: float) -> None:
+        """Forget a part in both halves."""
+        self.first.discount(row, keep)
+        self.then.discount(row, keep)
+
+    def settle(self) -> None:
+        """Settle both halves."""
+        self.first.settle()
+        self.then.settle()
+
+    def expected_quality(self, row: int, x: Floats) -> float:
+        """Return what the half in charge expects."""
+        return self.current.expected_quality(row, x)
+
+    def pulls(self) -> Floats:
+        """Return the outcomes behind each row."""
+        return self.first.pulls()
+
+    def seen(self) -> Floats:
+        """Return the weight of the outcomes behind each row and output."""
+        return self.first.seen()
+
+    def noise(self) -> Floats:
+        """Return the standard deviation of one observation."""
+        return self.first.noise()
+
+    def dump_row(self, row: int) -> dict[str, NDArray[Any]]:
+        """Return both halves' sums of a row."""
+        return _joined(self.first.dump_row(row), self.then.dump_row(row))
+
+    def load_row(self, row: int, sums: Arrays) -> None:
+        """Add both halves' sums to a row."""
+        self.first.load_row(row, _part(sums, "first."))
+        self.then.load_row(row, _part(sums, "then."))
+
+    def dump_shared(self) -> dict[str, NDArray[Any]]:
+        """Return both halves' shared sums."""
+        return _joined(self.first.dump_shared(), self.then.dump_shared())
+
+    def load_shared(self, sums: Arrays) -> None:
+        """Add both halves' shared sums."""
+        self.first.load_shared(_part(sums, "first."))
+        self.then.load_shared(_part(sums, "then."))
+
+    def dump_local(self) -> dict[str, Any]:
+        """Return what a restart needs."""
+        return {"then": self.then.dump_local()}
+
+    def load_local(self, local: Mapping[str, Any]) -> None:
+        """Go on from `dump_local`."""
+        self.then.load_local(local["then"])
+
+
+def _joined(first: Arrays, then: Arrays) -> dict[str, NDArray[Any]]:
+    return {f"first.{k}": v for k, v in first.items()} | {f"then.{k}": v for k, v in then.items()}
+
+
+def _part(sums: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    return {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
+
+
+POLICIES: dict[str, PolicyFactory] = {
+    policy.name: policy
+    for policy in (
+        ContextualThompsonBandit, LinUCBBandit, ThompsonSamplingBandit, UCB1Bandit,
+        EpsilonGreedyBandit, HybridBandit, RandomBandit, Oracle, AlwaysBest, AlwaysCheapest,
+    )  # fmt: skip
+}
+
+
+def register_policy(name: str, factory: PolicyFactory) -> None:
+    """Make a policy known by name; a name that is taken is refused."""
+    if name in POLICIES:
+        raise ConfigurationError(f"a policy named {name!r} exists already", field="bandit_algorithm")
+    POLICIES[name] = factory
+
+
+def create_policy(policy: str | PolicyFactory, dim: int) -> Policy:
+    """Return a policy without rows, by name (ours, a registered or an installed one) or factory."""
+    if not isinstance(policy, str):
+        return policy(dim)
+    factory = POLICIES.get(policy) or _installed(policy)
+    if factory is None:
+        raise ConfigurationError(
+            unknown_name("policy", policy, sorted({*POLICIES, *_installed_names()})),
+            field="bandit_algorithm",
+        )
+    return factory(dim)
+
+
+def _installed_names() -> tuple[str, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(entry.name for entry in entry_points(group=ENTRY_POINTS))
+
+
+def _installed(name: str) -> PolicyFactory | None:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            factory: PolicyFactory = entry.load()
+            return factory
+    return None
+
+
+__all__ = [
+    "POLICIES", "AlwaysBest", "AlwaysCheapest", "BanditPolicy", "ContextualThompsonBandit",
+    "EpsilonGreedyBandit", "HybridBandit", "LinUCBBandit", "Oracle", "RandomBandit",
+    "ThompsonSamplingBandit", "UCB1Bandit", "create_policy", "register_policy",
+]  # fmt: skip

@@ -1,0 +1,35 @@
+"""Quality, cost and latency under the weights of one query: the only place where they meet."""
+
+from __future__ import annotations
+
+from conduit.core.models import Preferences
+from conduit.engines.bandits.base import Floats
+
+
+def penalty(
+    preferences: Preferences,
+    cost_usd: Floats,
+    latency_s: Floats,
+    *,
+    mean_cost_usd: Floats,
+    mean_latency_s: Floats,
+) -> Floats:
+    """Return what cost and latency take off each model's quality.
+
+    Utility = quality − penalty, with
+    penalty = (w_c·cost/cost_scale + w_l·latency/latency_scale) / w_q. A missing scale is the
+    expected value of the dearest (slowest) candidate for an average query.
+    """
+    total = cost_usd * _rate(preferences.cost, preferences.cost_scale_usd, mean_cost_usd)
+    if preferences.latency:
+        total = total + latency_s * _rate(
+            preferences.latency, preferences.latency_scale_s, mean_latency_s
+        )
+    return total / preferences.quality
+
+
+def _rate(weight: float, scale: float | None, means: Floats) -> float:
+    if not weight:
+        return 0.0
+    size = float(means.max()) if scale is None else scale
+    return weight / size if size > 0.0 else 0.0
