@@ -102,6 +102,8 @@ class Attempt:
 class ExecutionError(ConduitError):
     """A model call gave no usable answer."""
 
+    response: object = None  # what the failed call took (a `Response`), where its adapter knows
+
     def __init__(self, message: str, *, model: str = "", kind: str = "error") -> None:
         """Keep which model failed and the kind of failure in one word."""
         super().__init__(message)
