@@ -1,0 +1,1 @@
+"""How we know that routing works: replays, judges and reports."""
