@@ -1,0 +1,1 @@
+"""Where computed features are remembered between queries."""

@@ -1,0 +1,1 @@
+"""What is known about models before the first query: prices, limits and quality priors."""

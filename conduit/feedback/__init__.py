@@ -1,0 +1,1 @@
+"""What tells how good an answer was: signals, ratings and application events."""

@@ -1,0 +1,1 @@
+"""Conduit inside other frameworks."""

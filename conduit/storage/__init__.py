@@ -1,0 +1,1 @@
+"""Where feedback and snapshots are kept, so that learning survives and replicas share it."""

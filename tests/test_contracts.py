@@ -1,0 +1,151 @@
+"""Each import contract of the project catches what it forbids, in a copy of the real tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+CONTRACTS: dict[str, dict[str, Any]] = {each["id"]: each for each in CONFIG["contracts"]}
+# What a pure module may import; the one adapter among them reads prices that ship with its vendor.
+PURE_VENDORS = {"numpy", "scipy", "pydantic", "pydantic_core", "typing_extensions"}
+PURE_ADAPTERS = {"conduit.catalogue.pricing": {"genai_prices"}}
+
+# Violations by contract: lines to add to files of the tree, which are made where they are missing.
+PLANTS: list[tuple[str, Mapping[str, str]]] = [
+    ("floors", {"conduit/storage/new.py": "import conduit.feedback"}),
+    ("floors", {"conduit/storage/new.py": "import conduit.cache"}),
+    ("floors", {"conduit/evaluation/new.py": "import conduit.feedback"}),
+    ("floors", {"conduit/helpers.py": ""}),
+    ("front-doors", {"conduit/integrations/new.py": "import conduit_litellm"}),
+    ("engines", {"conduit/engines/embeddings/new.py": "import conduit.engines.executor"}),
+    ("engines", {"conduit/engines/helpers.py": ""}),
+    ("core", {"conduit/core/errors.py": "import conduit.core.models"}),
+    ("core", {"conduit/core/helpers.py": ""}),
+]
+
+
+def file_of(module: str, root: Path = ROOT) -> Path | None:
+    """Find the file of a module or package; None where it does not exist."""
+    base = root.joinpath(*module.split("."))
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists()), None)
+
+
+def modules_matching(expression: str) -> Iterator[str]:
+    """Name the modules that an expression of a contract stands for."""
+    for path in ROOT.glob(expression.replace(".", "/") + ".py"):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    if file_of(expression):
+        yield expression
+
+
+def pure_modules() -> list[str]:
+    """Name the modules and packages that are said to be pure."""
+    sources = CONTRACTS["pure"]["source_modules"]
+    return sorted({module for source in sources for module in modules_matching(source)})
+
+
+def all_plants() -> list[tuple[str, Mapping[str, str]]]:
+    """List the violations above, one for each pure module and one for each vendor."""
+    plants = list(PLANTS)
+    for module in pure_modules():
+        path = file_of(module)
+        assert path is not None
+        plants.append(("pure", {str(path.relative_to(ROOT)): "import time"}))
+    for contract in CONTRACTS.values():
+        if contract["type"] == "forbidden" and contract["id"] != "pure":
+            (vendor,) = contract["forbidden_modules"]
+            plants.append((contract["id"], {"conduit/integrations/new.py": f"import {vendor}"}))
+    return plants
+
+
+@pytest.fixture(scope="module")
+def clean_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy what the contracts look at."""
+    tree = tmp_path_factory.mktemp("tree")
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    for package in CONFIG["root_packages"]:
+        shutil.copytree(
+            ROOT / package, tree / package, ignore=shutil.ignore_patterns("data", "__pycache__")
+        )
+    return tree
+
+
+def broken_contracts(tree: Path) -> set[str]:
+    """Run the linter on a tree and return the ids of the contracts it finds broken."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    environment = {**os.environ, "COLUMNS": "300", "PYTHONPATH": str(tree)}
+    done = subprocess.run(
+        [linter, "--no-cache", "--no-logo"],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert any(line.startswith("Contracts: ") for line in lines), done.stdout + done.stderr
+    broken = {
+        key
+        for key, each in CONTRACTS.items()
+        if any(line.startswith(f"{each['name']} BROKEN") for line in lines)
+    }
+    assert bool(broken) == bool(done.returncode), done.stdout
+    return broken
+
+
+@pytest.fixture(scope="module")
+def broken_before(clean_tree: Path) -> set[str]:
+    """Name the contracts that the tree itself breaks: none, as the next test says."""
+    return broken_contracts(clean_tree)
+
+
+def test_the_tree_keeps_every_contract(broken_before: set[str]) -> None:
+    """The project's own code breaks no import contract."""
+    assert broken_before == set()
+
+
+@pytest.mark.parametrize(("contract", "plant"), all_plants())
+def test_a_violation_breaks_its_contract_and_no_other(
+    contract: str,
+    plant: Mapping[str, str],
+    clean_tree: Path,
+    broken_before: set[str],
+    tmp_path: Path,
+) -> None:
+    """A planted import is caught by the contract that forbids it, and by that one alone."""
+    tree = shutil.copytree(clean_tree, tmp_path / "tree")
+    for path, line in plant.items():
+        with (tree / path).open("a") as file:
+            file.write(f"\n{line}\n")
+    assert broken_contracts(tree) == broken_before | {contract}
+
+
+def test_every_contract_has_a_planted_violation() -> None:
+    """A contract cannot be added without a proof that it catches something."""
+    assert {contract for contract, _plant in all_plants()} == set(CONTRACTS)
+
+
+def test_pure_modules_import_the_standard_library_and_numbers_only() -> None:
+    """Whatever a pure module imports from outside is standard library, numpy, scipy or pydantic."""
+    graph = grimp.build_graph("conduit", include_external_packages=True, cache_dir=None)
+    known = PURE_VENDORS | sys.stdlib_module_names | {"conduit"}
+    strangers = {}
+    for package in pure_modules():
+        for module in {package} | graph.find_descendants(package):
+            imported = {
+                name.split(".")[0] for name in graph.find_modules_directly_imported_by(module)
+            }
+            if more := imported - known - PURE_ADAPTERS.get(module, set()):
+                strangers[module] = more
+    assert strangers == {}
