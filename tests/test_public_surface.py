@@ -81,7 +81,6 @@ def test_every_name_a_package_offers_resolves(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", [each for each in packages() if each.startswith("conduit.")])
-@pytest.mark.no_extras
 def test_importing_a_package_loads_no_vendor(package: str) -> None:
     """`import conduit` and every package below it leave the heavy libraries alone."""
     code = f"import sys, {package}; print(*[name for name in {HEAVY} if name in sys.modules])"
