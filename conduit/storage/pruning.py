@@ -1,0 +1,25 @@
+"""Folding the old part of a log into one base snapshot, before its rows are deleted."""
+
+from __future__ import annotations
+
+from conduit.storage.base import TAIL_LIMIT, Cursor, Fold, Reader, StoredSnapshot
+
+
+async def folded(
+    reader: Reader,
+    router: str,
+    *,
+    base: StoredSnapshot | None,
+    end: tuple[int, int],
+    fold: Fold,
+) -> StoredSnapshot | None:
+    """Return the base that takes in every row up to the place `end`, or None without any row."""
+    data, cursor = (base.data, base.cursor) if base is not None else (None, None)
+    while True:
+        entries = await reader.tail(router, cursor, TAIL_LIMIT)
+        old = [entry for entry in entries if Cursor.parse(entry.cursor).place <= end]
+        if old:
+            data, cursor = fold(data, old), old[-1].cursor
+        if len(old) < TAIL_LIMIT:
+            break
+    return None if data is None or cursor is None else StoredSnapshot(cursor=cursor, data=data)
