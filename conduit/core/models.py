@@ -453,6 +453,33 @@ class Feedback:
             raise InvalidInput(unknown_name("source", self.source, SOURCES), field="source")
 
 
+    @property
+    def quality(self) -> float:
+        """Return the quality that the feedback says."""
+        quality = quality_of(self.quality_score, self.user_rating, self.met_expectations)
+        assert quality is not None  # the constructor saw to it
+        return quality
+
+
+def quality_of(
+    quality_score: float | None = None,
+    user_rating: float | None = None,
+    met_expectations: bool | None = None,
+) -> float | None:
+    """Return the quality in [0, 1] that explicit feedback says; None where it says nothing.
+
+    The finest of what was given counts: a score as it is; else stars, evenly from 1 (nothing) to
+    5 (all); else whether expectations were met, 1 or 0.
+    """
+    if quality_score is not None:
+        return finite(quality_score, "quality_score", low=0.0, high=1.0)
+    if user_rating is not None:
+        return (finite(user_rating, "user_rating", low=1.0, high=5.0) - 1.0) / 4.0
+    if met_expectations is not None:
+        return 1.0 if met_expectations else 0.0
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitFeedback:
     """What a call showed by itself: how it ended, what it took, and the quality that it hints at."""
@@ -535,5 +562,5 @@ __all__ = [
     "Choice", "Exclusion", "Feedback", "ImplicitFeedback", "MAX_TEXT_CHARS", "ModelArm",
     "ModelEstimate", "PRESETS", "Preferences", "Query", "QueryConstraints", "QueryFeatures",
     "Response", "RoutingDecision", "RoutingResult", "SOURCES", "Source", "Vector", "as_vector",
-    "normalise_text", "shown",
+    "normalise_text", "quality_of", "shown",
 ]  # fmt: skip

@@ -53,7 +53,7 @@ class LearnedChoice:
     """What was decided; probabilities and estimates are worked out when first read."""
 
     __slots__ = (
-        "_confidence", "_estimates", "_floor", "_noise", "_per_spend", "_policy", "_prediction",
+        "_confidence", "_estimates", "_floor", "_noise", "_per_spend", "_policy", "_x",
         "_rows", "_shares", "cost_known", "cost_usd", "latency_known", "latency_s", "model", "models", "place", "view",
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ class LearnedChoice:
         view: View,
         latency_s: Floats,
         known: NDArray[np.bool_],
-        prediction: Prediction,
+        x: Floats,
         rows: NDArray[np.intp] | None,
         policy: Policy,
         floor: float,
@@ -80,7 +80,7 @@ class LearnedChoice:
         self.latency_s = latency_s
         self.cost_usd = view.cost_usd
         self.cost_known, self.latency_known = known[0], known[1]
-        self._prediction = prediction
+        self._x = x
         self._rows = rows
         self._policy = policy
         self._floor = floor
@@ -126,13 +126,19 @@ class LearnedChoice:
             self._estimates = dict(zip(self.models, self._listed(), strict=True))
         return self._estimates
 
+    def _leverages(self) -> list[Floats]:
+        """Return the leverage per output; quality's for all where models have changed since."""
+        now = self._policy.leverages(self._x)
+        if now.shape[1] != self._noise.shape[0]:
+            return [self.view.leverage] * OUTPUTS
+        return [self.view.leverage, *(self._of(row) for row in now[SPEND:])]
+
     def _of(self, column: Floats) -> Floats:
         return column if self._rows is None else column[self._rows]
 
     def _listed(self) -> list[ModelEstimate]:
-        view, known = self.view, self._prediction
-        lever = [view.leverage, self._of(known.spend_leverage), self._of(known.latency_leverage)]
-        sd = [self._of(self._noise[:, o]) * np.sqrt(lever[o]) for o in range(OUTPUTS)]
+        view = self.view
+        sd = [self._of(self._noise[:, o]) * np.sqrt(v) for o, v in enumerate(self._leverages())]
         cost_sd = sd[SPEND] * self._of(self._per_spend)
         shares = self.propensities
         return [
@@ -250,6 +256,10 @@ class Learner:
         for arm in models:
             self.add_model(arm)
 
+    def reseed(self, seed: int | None) -> None:
+        """Start the randomness anew; what was learned stays."""
+        self.rng = np.random.default_rng(seed)
+
     # models --------------------------------------------------------------------------------
 
     @property
@@ -327,9 +337,9 @@ class Learner:
         p = self.policy.predict(x)
         arms = self._arms
         mean_input = self._input[0] / self._input[1] if self._input[1] else input_tokens
-        cost = np.maximum(p.spend, 0.0) * arms.per_spend + input_tokens * arms.per_input
-        mean_cost = np.maximum(p.mean_spend, 0.0) * arms.per_spend + mean_input * arms.per_input
-        latency, mean_latency = np.maximum(p.latency_s, 0.0), np.maximum(p.mean_latency_s, 0.0)
+        cost = p.spend * arms.per_spend + input_tokens * arms.per_input
+        mean_cost = p.mean_spend * arms.per_spend + mean_input * arms.per_input
+        latency, mean_latency = p.latency_s, p.mean_latency_s
         if self._guess:
             cost, mean_cost = _guessed(cost, self._known[0]), _guessed(mean_cost, self._known[0])
             latency = _guessed(latency, self._known[1])
@@ -343,9 +353,14 @@ class Learner:
         preferences: Preferences = BALANCED,
         candidates: Sequence[str] | None = None,
         input_tokens: float = 0.0,
+        saved_usd: Mapping[str, float] | None = None,
     ) -> LearnedChoice:
-        """Choose one of the candidates (all models by default), and count it as in flight."""
-        choice = self._choice(self._vector(x), preferences, candidates, input_tokens)
+        """Choose one of the candidates (all models by default), and count it as in flight.
+
+        `saved_usd` are dollars that choosing a model saves on this query, such as by a prompt
+        prefix that its provider has cached.
+        """
+        choice = self._choice(self._vector(x), preferences, candidates, input_tokens, saved_usd)
         view, rng = choice.view, self.rng
         if self.floor and view.quality.size > 1 and rng.random() < self.floor:
             place = int(np.searchsorted(np.cumsum(floor_shares(view)), rng.random()))
@@ -380,9 +395,12 @@ class Learner:
         preferences: Preferences,
         candidates: Sequence[str] | None,
         input_tokens: float,
+        saved_usd: Mapping[str, float] | None = None,
     ) -> LearnedChoice:
         rows, ids = self._candidates(candidates)
         e = self._expect(x, input_tokens)
+        for model, usd in (saved_usd or {}).items():
+            e.cost_usd[self._row(model)] -= min(usd, float(e.cost_usd[self._row(model)]))
         lever = e.prediction.leverage
         lever = lever / (1.0 + self._pending * lever)
         columns = (e.prediction.quality, e.cost_usd, e.latency_s, e.mean_cost_usd, e.mean_latency_s)
@@ -395,14 +413,14 @@ class Learner:
         off = penalty(
             preferences, cost, latency, mean_cost_usd=mean_cost, mean_latency_s=mean_latency
         )
-        view = View(quality, off, cost, lever, 1.0 / lever, pulls, float(pulls.sum()))
+        view = View(quality, off, cost, lever, pulls)
         return LearnedChoice(
             models=ids,
             place=0,
             view=view,
             latency_s=latency,
             known=known,
-            prediction=e.prediction,
+            x=x,
             rows=rows,
             policy=self.policy,
             floor=self.floor,

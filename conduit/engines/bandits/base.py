@@ -44,8 +44,6 @@ class Prediction(NamedTuple):
     mean_spend: Floats
     mean_latency_s: Floats
     leverage: Floats  # variance of the quality estimate, in units of one observation's variance
-    spend_leverage: Floats
-    latency_leverage: Floats
 
 
 class View(NamedTuple):
@@ -55,9 +53,12 @@ class View(NamedTuple):
     penalty: Floats  # what cost and latency take off; utility = quality − penalty
     cost_usd: Floats  # expected dollars
     leverage: Floats  # already shrunk by the calls in flight
-    strength: Floats  # observations behind each estimate, the prior's and those in flight included
     pulls: Floats  # outcomes seen, and calls in flight
-    total: float
+
+    @property
+    def strength(self) -> Floats:
+        """Return the observations behind each estimate, the prior's and those in flight included."""
+        return 1.0 / self.leverage
 
 
 class Step(NamedTuple):
@@ -77,6 +78,7 @@ class Policy(Protocol):
     def add_row(self, prior: ArmPrior) -> None: ...  # noqa: D102  append an arm
     def remove_row(self, row: int) -> None: ...  # noqa: D102  later rows move up
     def predict(self, x: Floats) -> Prediction: ...  # noqa: D102  of every row
+    def leverages(self, x: Floats) -> Floats: ...  # noqa: D102  (outputs, rows), see Prediction
     def select(self, view: View, rng: np.random.Generator) -> int: ...  # noqa: D102
     def propensities(self, view: View) -> Floats: ...  # noqa: D102  of `select`
     def update(self, row: int, x: Floats, step: Step) -> None: ...  # noqa: D102

@@ -28,6 +28,7 @@ from conduit.engines.bandits.base import (
 )
 
 RIDGE = 10.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
+FOLD_EVERY = 32  # updates of a row that are added to A in one product
 REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
 SHARED_RIDGE = 10.0  # prior precision of the shared shift, per feature
@@ -148,7 +149,11 @@ class ArmMeans(_Sums):
         mean = (n0 * self._mean0 + self.total) / strength
         lever = 1.0 / strength
         q, s, t = mean.T
-        return Prediction(q, s, t, s, t, lever[:, 0], lever[:, 1], lever[:, 2])
+        return Prediction(q, s, t, s, t, lever[:, 0])
+
+    def leverages(self, x: Floats) -> Floats:
+        """Return (outputs, rows) the variance of each estimate in units of one observation's."""
+        return np.asarray(1.0 / (self._n0 * self.prior_keep[:, None] + self.n).T)
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Add one outcome."""
@@ -228,9 +233,14 @@ class RidgeArms(_Sums):
         self.shift = np.zeros(dim)  # δ, of quality
         self.x_sum = np.zeros(dim)
         self.x_count = 0.0
-        self._age = np.zeros(0, dtype=np.int64)
+        self._age: list[int] = []
         self._since_share = 0
         self._scratch = np.empty((OUTPUTS, dim, dim))
+        self._pair = np.zeros((dim, 2))  # this query, and the average one
+        self._pair[0, 1] = 1.0
+        self._late_x = np.zeros((0, FOLD_EVERY, dim))  # what is in the inverse but not yet in A
+        self._late_w = np.zeros((0, FOLD_EVERY, OUTPUTS))
+        self._late: list[int] = []
 
     # rows ----------------------------------------------------------------------------------
 
@@ -240,14 +250,19 @@ class RidgeArms(_Sums):
         d = self.dim
         self.A = np.concatenate([self.A, np.zeros((OUTPUTS, 1, d, d))], axis=1)
         self.b = np.concatenate([self.b, np.zeros((OUTPUTS, 1, d))], axis=1)
-        self._age = np.append(self._age, 0)
+        self._age.append(0)
+        self._late.append(0)
+        self._late_x = np.concatenate([self._late_x, np.zeros((1, FOLD_EVERY, d))])
+        self._late_w = np.concatenate([self._late_w, np.zeros((1, FOLD_EVERY, OUTPUTS))])
         self._rebuild()
 
     def remove_row(self, row: int) -> None:
         """Drop an arm; later rows move up."""
         self._shrink(row)
         self.A, self.b = np.delete(self.A, row, axis=1), np.delete(self.b, row, axis=1)
-        self._age = np.delete(self._age, row)
+        self._late_x = np.delete(self._late_x, row, axis=0)
+        self._late_w = np.delete(self._late_w, row, axis=0)
+        del self._age[row], self._late[row]
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -260,7 +275,7 @@ class RidgeArms(_Sums):
 
     def _precision(self, row: int) -> Floats:
         """Return the (outputs, dim) diagonal of the prior precision of one row."""
-        diagonal = np.full((OUTPUTS, self.dim), self.ridge)
+        diagonal = np.full((OUTPUTS, self.dim), float(self.ridge))
         diagonal[SPEND:] = np.where(self._n0[row, SPEND:, None] < 1.0, 1.0, SCALE_OBSERVATIONS)
         diagonal[:, 0] = self._n0[row]
         diagonal[QUALITY, 0] *= self.prior_keep[row]
@@ -273,7 +288,16 @@ class RidgeArms(_Sums):
         mean[QUALITY] += self.shift
         return self._precision(row) * mean
 
+    def _fold(self, row: int) -> None:
+        """Bring A up to date."""
+        n = self._late[row]
+        if n:
+            x, w = self._late_x[row, :n], self._late_w[row, :n]
+            self.A[:, row] += np.matmul((w.T[:, :, None] * x).transpose(0, 2, 1), x)
+            self._late[row] = 0
+
     def _renew(self, row: int) -> None:
+        self._fold(row)
         total = self.A[:, row].copy()
         index = np.arange(self.dim)
         total[:, index, index] += self._precision(row)
@@ -293,12 +317,13 @@ class RidgeArms(_Sums):
     def predict(self, x: Floats) -> Prediction:
         """Return the expectation and its leverage for every row."""
         k, d = self.rows, self.dim
-        mean_x = self.x_sum / self.x_count if self.x_count > 0 else _first_axis(d)
-        both = self.W.reshape(OUTPUTS * k, d) @ np.stack((x, mean_x), axis=1)
-        now, mean = both[:, 0], both[:, 1]
+        self._pair[:, 0] = x
+        both = self.W.reshape(OUTPUTS * k, d) @ self._pair
         lever = (self.inverse[QUALITY].reshape(k * d, d) @ x).reshape(k, d) @ x
+        scales = both[k:]
+        np.maximum(scales, 0.0, out=scales)  # nothing costs or takes less than nothing
         return Prediction(
-            now[:k], now[k : 2 * k], now[2 * k :], mean[k : 2 * k], mean[2 * k :], lever, lever, lever
+            both[:k, 0], scales[:k, 0], scales[k:, 0], scales[:k, 1], scales[k:, 1], lever
         )
 
     def leverages(self, x: Floats) -> Floats:
@@ -318,23 +343,27 @@ class RidgeArms(_Sums):
         if w[QUALITY] > 0.0:
             self.x_sum += x
             self.x_count += 1.0
-        self.b[:, row] += step.value[:, None] * x
-        if w.any():
-            self._rank_one(row, x, w)
-        self.W[:, row] = np.matmul(
-            self.inverse[:, row], (self.b[:, row] + self._prior_b[:, row])[..., None]
-        )[..., 0]
+            np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
+        b = self.b[:, row]
+        b += step.value[:, None] * x
+        self._rank_one(row, x, w)
+        target = b + self._prior_b[:, row]
+        self.W[:, row] = np.matmul(self.inverse[:, row], target[:, :, None])[:, :, 0]
         self._since_share += 1
         if self.share and self._since_share >= SHARE_EVERY:
             self.solve_shift()
 
     def _rank_one(self, row: int, x: Floats, w: Floats) -> None:
-        self.A[:, row] += np.multiply.outer(w, np.multiply.outer(x, x))
+        late = self._late[row]
+        self._late_x[row, late], self._late_w[row, late] = x, w
+        self._late[row] = late + 1
+        if late + 1 == FOLD_EVERY:
+            self._fold(row)
         inverse = self.inverse[:, row]
         v = inverse @ x
         denominator = 1.0 + w * (v @ x)
         self._age[row] += 1
-        if self._age[row] >= REFRESH_EVERY or denominator.min() < 0.1:
+        if self._age[row] >= REFRESH_EVERY or min(denominator.tolist()) < 0.1:
             self._renew(row)
             return
         np.multiply(v[:, :, None], v[:, None, :], out=self._scratch)
@@ -345,8 +374,7 @@ class RidgeArms(_Sums):
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""
         self._count(row, _summed(weight, value))
         rated = weight[:, QUALITY] > 0
-        self.x_sum += x[rated].sum(0)
-        self.x_count += float(rated.sum())
+        self._add_x(x[rated].sum(0), float(rated.sum()))
         for o in range(OUTPUTS):
             weighted = x * weight[:, o, None]
             self.A[o, row] += weighted.T @ x
@@ -354,6 +382,12 @@ class RidgeArms(_Sums):
         self._renew(row)
         self._solve_weights()
         self._since_share = SHARE_EVERY  # the next update, or `settle`, solves the shift anew
+
+    def _add_x(self, total: Floats, count: float) -> None:
+        self.x_sum += total
+        self.x_count += count
+        if self.x_count > 0:
+            np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
 
     def settle(self) -> None:
         """Solve the shared shift now, after many outcomes came at once."""
@@ -367,6 +401,7 @@ class RidgeArms(_Sums):
         ridge[0] = SHARED_BIAS_RIDGE
         precision, pull = np.diag(ridge), np.zeros(self.dim)
         for row in range(self.rows):
+            self._fold(row)
             prior = self._precision(row)[QUALITY]
             mean = np.zeros(self.dim)
             mean[0] = self._mean0[row, QUALITY]
@@ -380,6 +415,7 @@ class RidgeArms(_Sums):
         """Keep only a part of the evidence about one arm's quality, the prior's bias too."""
         for sums in (self.n, self.total, self.square):
             sums[row, QUALITY] *= keep
+        self._fold(row)
         self.A[QUALITY, row] *= keep
         self.b[QUALITY, row] *= keep
         self.prior_keep[row] *= keep
@@ -390,6 +426,7 @@ class RidgeArms(_Sums):
         """Return the greatest |(A+Λ)·inverse − I| over all rows: how far rounding has drifted."""
         worst = 0.0
         for row in range(self.rows):
+            self._fold(row)
             total = self.A[:, row].copy()
             index = np.arange(self.dim)
             total[:, index, index] += self._precision(row)
@@ -400,6 +437,7 @@ class RidgeArms(_Sums):
 
     def dump_row(self, row: int) -> dict[str, NDArray[Any]]:
         """Return the sums of a row; of each symmetric matrix only its upper triangle."""
+        self._fold(row)
         upper = np.triu_indices(self.dim)
         used = self.A[:, row].any(axis=(1, 2)) | self.b[:, row].any(axis=1)
         return {
@@ -429,8 +467,7 @@ class RidgeArms(_Sums):
 
     def load_shared(self, sums: Arrays) -> None:
         """Add the sum of the vectors seen."""
-        self.x_sum += sums["x_sum"]
-        self.x_count += float(sums["x_count"][0])
+        self._add_x(sums["x_sum"], float(sums["x_count"][0]))
 
     def dump_local(self) -> dict[str, Any]:
         """Return the shift in force and how old it is, so that a restart goes on as it was."""
@@ -442,12 +479,6 @@ class RidgeArms(_Sums):
         self._since_share = int(local["since_share"])
         if self.rows:
             self._solve_weights()
-
-
-def _first_axis(dim: int) -> Floats:
-    axis = np.zeros(dim)
-    axis[0] = 1.0
-    return axis
 
 
 __all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "Estimates", "RidgeArms"]

@@ -81,7 +81,7 @@ class CountBound:
     c: float = 1.0
 
     def _scores(self, view: View) -> Floats:
-        bonus = self.c * np.sqrt(2.0 * math.log(max(view.total, 2.0)) / view.strength)
+        bonus = self.c * np.sqrt(2.0 * math.log(max(float(view.pulls.sum()), 2.0)) / view.strength)
         return np.asarray(view.quality - view.penalty + bonus)
 
     def select(self, view: View, rng: np.random.Generator) -> int:

@@ -74,6 +74,10 @@ class BanditPolicy:
         """Return the quality expected of one row."""
         return self.estimates.expected_quality(row, x)
 
+    def leverages(self, x: Floats) -> Floats:
+        """Return the variance of every estimate in units of one observation's."""
+        return self.estimates.leverages(x)
+
     def pulls(self) -> Floats:
         """Return the outcomes behind each row."""
         return self.estimates.pulls()
@@ -276,6 +280,10 @@ class HybridBandit:
     def expected_quality(self, row: int, x: Floats) -> float:
         """Return what the half in charge expects."""
         return self.current.expected_quality(row, x)
+
+    def leverages(self, x: Floats) -> Floats:
+        """Return the variance of the estimates of the half in charge."""
+        return self.current.leverages(x)
 
     def pulls(self) -> Floats:
         """Return the outcomes behind each row."""

@@ -1,0 +1,202 @@
+"""From a query to its features: cache, embedder, signals, heads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.cache.base import FeatureCache, cache_key
+from conduit.core.models import Query, QueryFeatures, Vector
+from conduit.engines import features
+from conduit.engines.embeddings.base import Embedder, create_embedder
+
+log = logging.getLogger(__name__)
+
+Embedded = tuple[Vector | None, str | None]  # the row, or why there is none
+BATCH = 32  # texts that a slow embedder takes at once
+WARN_EVERY = 1000  # failures of the embedder between two warnings
+
+
+@dataclass(slots=True)
+class AnalyzerStats:
+    """Counts since the start."""
+
+    analysed: int = 0
+    degraded: int = 0
+
+
+class Analyzer:
+    """Turns queries into features; a failing embedder costs the embedding, never the decision."""
+
+    def __init__(
+        self,
+        embedder: Embedder | str | None = None,
+        *,
+        cache: FeatureCache | None = None,
+        tables: features.FeatureTables | None = None,
+    ) -> None:
+        """Take an embedder (or its name); without a cache every text is analysed anew."""
+        self.embedder = create_embedder(embedder)
+        self.cache = cache
+        self.tables = tables or features.feature_tables(self.embedder.id, self.embedder.dim)
+        self.schema = features.schema_id(self.embedder.id, tables)
+        self.dim = features.VECTOR_DIM
+        self.stats = AnalyzerStats()
+        self._batcher: _Batcher | None = None
+
+    # one query ---------------------------------------------------------------------------------
+
+    async def analyse(self, query: Query) -> QueryFeatures:
+        """Return the features of a query without holding up the event loop."""
+        key = self._key(query)
+        if self.cache is None or self.cache.local:
+            if not self.embedder.blocking:
+                return self.analyse_now(query)
+            found = self._cached_now(key)
+        else:
+            found = await self.cache.get(key)
+        if found is not None:
+            return found
+        result = await self._computed(query)
+        if self.cache is not None and result.degraded is None:
+            await self.cache.put(key, result)
+        return result
+
+    def analyse_now(self, query: Query) -> QueryFeatures:
+        """Return the features in this thread, however long the embedder takes."""
+        key = self._key(query)
+        found = self._cached_now(key)
+        if found is not None:
+            return found
+        text = features.clip_text(query.text)
+        result = self._features(query, text, *self._embedded(text))
+        if self.cache is not None and self.cache.local and result.degraded is None:
+            self.cache.put_now(key, result)
+        return result
+
+    def _key(self, query: Query) -> str:
+        if self.cache is None:
+            return ""
+        return cache_key(self.embedder.id, self.schema, query.text, query.task)
+
+    def _cached_now(self, key: str) -> QueryFeatures | None:
+        if self.cache is None or not self.cache.local:
+            return None
+        return self.cache.get_now(key)
+
+    async def _computed(self, query: Query) -> QueryFeatures:
+        text = features.clip_text(query.text)
+        if not self.embedder.blocking:
+            return self._features(query, text, *self._embedded(text))
+        if self._batcher is None:
+            self._batcher = _Batcher(self._embed_batch)
+        embedding, problem = await self._batcher.embed(text)
+        return self._features(query, text, embedding, problem)
+
+    # many texts --------------------------------------------------------------------------------
+
+    def vectors(
+        self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Return one vector per text, as calibration and replays need them."""
+        labels = tasks if tasks is not None else [None] * len(texts)
+        rows = [
+            self.analyse_now(Query(text=text, task=task)).vector
+            for text, task in zip(texts, labels, strict=True)
+        ]
+        return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+
+    # parts -------------------------------------------------------------------------------------
+
+    def _embedded(self, text: str) -> Embedded:
+        return self._embed_batch([text])[0]
+
+    def _embed_batch(self, texts: Sequence[str]) -> list[Embedded]:
+        """Return an embedding or the reason for its absence per text; never raises."""
+        try:
+            rows = np.asarray(self.embedder.embed(texts), dtype=np.float32)
+        except Exception as error:  # noqa: BLE001  a user's embedder may raise anything; counted
+            return [self._missing(f"the embedder raised {type(error).__name__}")] * len(texts)
+        if rows.shape != (len(texts), self.embedder.dim):
+            return [self._missing(f"the embedder returned shape {rows.shape}")] * len(texts)
+        finite = np.isfinite(rows).all(axis=1)
+        return [
+            (row, None) if ok else self._missing("the embedder returned numbers that are not finite")
+            for row, ok in zip(rows, finite, strict=True)
+        ]
+
+    def _missing(self, reason: str) -> tuple[None, str]:
+        if self.stats.degraded % WARN_EVERY == 0:
+            log.warning("Routing without embeddings: %s", reason)
+        self.stats.degraded += 1
+        return None, reason
+
+    def _features(
+        self, query: Query, text: str, embedding: Vector | None, problem: str | None
+    ) -> QueryFeatures:
+        signals = features.surface_signals(text)
+        reading = features.analyse(signals, embedding, self.embedder.id)
+        self.stats.analysed += 1
+        if embedding is not None:
+            embedding.flags.writeable = False
+        return QueryFeatures(
+            features.encode_vector(signals, embedding, self.tables, query.task),
+            self.schema if problem is None else self.schema + "#surface",
+            token_estimate=_tokens(signals.token_estimate, len(text), len(query.text)),
+            complexity_score=reading.complexity_score,
+            domain=reading.domain,
+            domain_confidence=reading.domain_confidence,
+            degraded=problem,
+            embedding=embedding,
+        )
+
+    async def close(self) -> None:
+        """Stop the threads of a slow embedder."""
+        if self._batcher is not None:
+            await self._batcher.close()
+            self._batcher = None
+
+
+def _tokens(estimate: int, looked_at: int, length: int) -> int:
+    return int(estimate * length / looked_at) if looked_at < length else estimate
+
+
+class _Batcher:
+    """Runs a slow embedder in one thread; what queues up meanwhile goes in one batch."""
+
+    def __init__(self, embed: Callable[[Sequence[str]], list[Embedded]]) -> None:
+        self._embed = embed
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="conduit-embed")
+        self._waiting: list[tuple[str, asyncio.Future[Embedded]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def embed(self, text: str) -> Embedded:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Embedded] = loop.create_future()
+        self._waiting.append((text, future))
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            rows = await loop.run_in_executor(self._pool, self._embed, [text for text, _ in batch])
+            for (_, future), row in zip(batch, rows, strict=True):
+                if not future.done():
+                    future.set_result(row)
+
+    async def close(self) -> None:
+        if self._worker is not None:
+            await self._worker
+        self._pool.shutdown(wait=True)
+
+
+__all__ = ["Analyzer", "AnalyzerStats"]

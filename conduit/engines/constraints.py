@@ -1,0 +1,129 @@
+"""Which models may answer a query, and what gives way when none may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from conduit.core.errors import NoEligibleModel
+from conduit.core.models import Exclusion, ModelArm, QueryConstraints
+from conduit.engines.learner import Expected
+
+RELAX_BY = 1.2  # a limit gives way by 20 % a step
+STEPS = 40  # 1.2⁴⁰ is three orders of magnitude; a limit further off than that is dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eligibility:
+    """The candidates, who is not one and why, and which limits were relaxed to find any."""
+
+    candidates: tuple[str, ...]
+    excluded: tuple[Exclusion, ...] = ()
+    relaxed: tuple[str, ...] = ()
+
+
+def eligible(
+    arms: Sequence[ModelArm],
+    expected: Expected,
+    constraints: QueryConstraints | None,
+    *,
+    input_tokens: float = 0.0,
+    unavailable: Mapping[str, str] | None = None,
+) -> Eligibility:
+    """Return the models that keep the constraints, relaxed by 20 % a step where none does.
+
+    A context window and `unavailable` (a broken provider) are never relaxed, unless nothing else
+    is left; the preferred provider gives way last.
+    """
+    hard = _hard_reasons(arms, input_tokens, unavailable or {})
+    limits = constraints or QueryConstraints()
+    reasons = hard | {
+        a.id: r
+        for k, a in enumerate(arms)
+        if a.id not in hard and (r := _reason(a, k, expected, limits)) is not None
+    }
+    if len(reasons) < len(arms):
+        return _eligibility(arms, reasons, ())
+    if limits.strict or len(hard) == len(arms) and not unavailable:
+        raise NoEligibleModel(reasons)
+    kept, steps = _relaxed(arms, expected, limits, hard)
+    left = {a.id: r for a in arms if a.id not in kept and (r := reasons.get(a.id)) is not None}
+    return _eligibility(arms, left, steps)
+
+
+def _eligibility(
+    arms: Sequence[ModelArm], reasons: Mapping[str, str], relaxed: tuple[str, ...]
+) -> Eligibility:
+    return Eligibility(
+        candidates=tuple(a.id for a in arms if a.id not in reasons),
+        excluded=tuple(Exclusion(model=m, reason=r) for m, r in reasons.items()),
+        relaxed=relaxed,
+    )
+
+
+def _hard_reasons(
+    arms: Sequence[ModelArm], input_tokens: float, unavailable: Mapping[str, str]
+) -> dict[str, str]:
+    reasons = {a.id: unavailable[a.id] for a in arms if a.id in unavailable}
+    for arm in arms:
+        if arm.context_window is not None and input_tokens > arm.context_window:
+            reasons[arm.id] = f"about {input_tokens:.0f} tokens exceed its window of {arm.context_window}"
+    return reasons
+
+
+def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str | None:
+    """Return the first limit that a model breaks, or None."""
+    if limits.preferred_provider is not None and arm.provider != limits.preferred_provider:
+        return f"not of provider {limits.preferred_provider!r}"
+    if limits.max_cost is not None:
+        if not e.known[0][k]:
+            if not limits.allow_unknown_cost:
+                return "its cost is unknown, and max_cost is set"
+        elif e.cost_usd[k] > limits.max_cost:
+            return f"expected cost ${e.cost_usd[k]:.3g} is over max_cost ${limits.max_cost:.3g}"
+    if limits.max_latency is not None and e.known[1][k] and e.latency_s[k] > limits.max_latency:
+        return f"expected latency {e.latency_s[k]:.3g} s is over max_latency {limits.max_latency:.3g} s"
+    quality = e.prediction.quality[k]
+    if limits.min_quality is not None and quality < limits.min_quality:
+        return f"expected quality {quality:.3f} is under min_quality {limits.min_quality:.3f}"
+    return None
+
+
+def _relaxed(
+    arms: Sequence[ModelArm], e: Expected, limits: QueryConstraints, hard: Mapping[str, str]
+) -> tuple[set[str], tuple[str, ...]]:
+    """Return the models that the least relaxation lets in, and what was relaxed."""
+    usable = [(k, a) for k, a in enumerate(arms) if a.id not in hard] or list(enumerate(arms))
+    own = [(k, a) for k, a in usable if a.provider == limits.preferred_provider]
+    for pool, wanted in ((own, limits), (usable, replace(limits, preferred_provider=None))):
+        if not pool:
+            continue
+        for step in range(STEPS + 1):
+            loosened = _loosened(wanted, step)
+            kept = {a.id for k, a in pool if _reason(a, k, e, loosened) is None}
+            if kept:
+                return kept, _named(limits, loosened)
+        if pool is own and limits.preferred_provider is not None:
+            continue
+    dropped = QueryConstraints()
+    return {a.id for _, a in usable}, _named(limits, dropped)
+
+
+def _loosened(limits: QueryConstraints, step: int) -> QueryConstraints:
+    grown = RELAX_BY**step
+    return replace(
+        limits,
+        max_cost=None if limits.max_cost is None else limits.max_cost * grown,
+        max_latency=None if limits.max_latency is None else limits.max_latency * grown,
+        min_quality=None if limits.min_quality is None else limits.min_quality / grown,
+    )
+
+
+def _named(before: QueryConstraints, after: QueryConstraints) -> tuple[str, ...]:
+    """Return what was relaxed, with the new limit."""
+    names = []
+    for name in ("max_cost", "max_latency", "min_quality", "preferred_provider"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            names.append(f"{name} {old} → {'any' if new is None else format(new, '.4g')}")
+    return tuple(names)

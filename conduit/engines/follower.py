@@ -1,0 +1,161 @@
+"""Keeping a learner level with the log: snapshot, tail, rebuild.
+
+The learner is taught by the log alone, this replica's own feedback included, so every replica
+applies the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
+from conduit.core.events import LogEntry, Snapshot
+from conduit.engines.learner import Learner
+from conduit.storage.base import TAIL_LIMIT, Rebuild, Store
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY = 2000  # rows of the log between two snapshots by one replica
+POLL_S = 0.5  # between two looks for what other replicas wrote
+
+
+class Follower:
+    """Owns a learner and the cursor up to which it has read the log."""
+
+    def __init__(
+        self,
+        store: Store,
+        router: str,
+        fresh: Callable[[], Learner],
+        restore: Callable[[Snapshot], Learner],
+        *,
+        applied: Callable[[LogEntry], None] | None = None,
+    ) -> None:
+        """`fresh` makes an untaught learner, `restore` one that goes on from a snapshot."""
+        self.store = store
+        self.router = router
+        self.learner = fresh()
+        self.cursor: str | None = None
+        self.skipped = 0  # rows whose features were made by another schema
+        self.behind: str | None = None  # why the log cannot be read, while it cannot
+        self._fresh = fresh
+        self._restore = restore
+        self._applied = applied
+        self._since_snapshot = 0
+        self._started = False
+        self._reading: asyncio.Task[None] | None = None
+        self._again = False
+        self._poll: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> str:
+        """Name what a snapshot must have been made with to be continued here."""
+        learner = self.learner
+        return f"{learner.policy.name}|{learner.schema}"
+
+    async def start(self) -> None:
+        """Go on from the newest snapshot, then from the log; a second call changes nothing."""
+        if self._started:
+            return
+        await self._load()
+        self._started = True
+        await self.sync()
+
+    async def _load(self) -> None:
+        found = await self.store.load_snapshot(self.router, state=self.state)
+        self.cursor, self._since_snapshot = None, 0
+        if found is None:
+            self.learner = self._fresh()
+            return
+        self.learner = self._restore(Snapshot.from_bytes(found.data))
+        self.cursor = found.cursor
+
+    async def sync(self) -> None:
+        """Return once everything that was committed before the call is applied.
+
+        Calls that overlap share one reading.
+        """
+        self._again = True
+        while self._again or self._reading is not None:
+            if self._reading is None:
+                self._again = False
+                self._reading = asyncio.ensure_future(self._read())
+                self._reading.add_done_callback(self._read_done)
+            await asyncio.shield(self._reading)
+
+    def _read_done(self, task: asyncio.Task[None]) -> None:
+        self._reading = None
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                entries = await self.store.tail(self.router, self.cursor, TAIL_LIMIT)
+                self.apply(entries)
+                if len(entries) < TAIL_LIMIT:
+                    break
+            self.behind = None
+        except Rebuild:
+            await self._load()
+            self._again = True
+        except StorageUnavailable as error:
+            if self.behind is None:
+                log.warning("Learning waits for the database: %s", error)
+            self.behind = str(error)
+            return
+        if self._since_snapshot >= SNAPSHOT_EVERY:
+            await self.save()
+
+    def apply(self, entries: Sequence[LogEntry]) -> None:
+        """Teach the learner rows of the log, in their order."""
+        for entry in entries:
+            self._teach(entry)
+            self.cursor = entry.cursor
+        self._since_snapshot += len(entries)
+
+    def _teach(self, entry: LogEntry) -> None:
+        if entry.decision.schema != self.learner.schema:
+            self.skipped += 1
+            return
+        if entry.row.model not in self.learner.models:
+            self.learner.park(entry.row.model)
+        try:
+            self.learner.apply(entry.outcome())
+        except InvalidInput:
+            self.skipped += 1
+            log.exception("A row of the log could not be applied: %s", entry.row.feedback_id)
+            return
+        if self._applied is not None:
+            self._applied(entry)
+
+    async def save(self) -> None:
+        """Keep a snapshot, so that the next start need not read the whole log."""
+        if self.cursor is None:
+            return
+        self._since_snapshot = 0
+        data = self.learner.snapshot().to_bytes()
+        try:
+            await self.store.save_snapshot(self.router, self.cursor, data, state=self.state)
+        except (StorageUnavailable, IncompatibleState) as error:
+            log.warning("No snapshot was saved: %s", error)
+
+    def watch(self) -> None:
+        """Read what other replicas write, in the background, until `close`."""
+        if self._poll is None:
+            self._poll = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self.sync()
+
+    async def close(self) -> None:
+        """Stop watching, and save what was learned."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+            self._poll = None
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+        await self.save()

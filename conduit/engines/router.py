@@ -1,0 +1,515 @@
+"""The router: a thin asynchronous shell around analyzer, learner and log."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from conduit.cache.base import CacheStats, FeatureCache, open_cache
+from conduit.catalogue.models import arms_from_environment, complete_arm, default_arms
+from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision, finite, unknown_name
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry, Snapshot
+from conduit.core.models import (
+    Feedback,
+    ImplicitFeedback,
+    ModelArm,
+    Preferences,
+    Query,
+    QueryFeatures,
+    RoutingDecision,
+)
+from conduit.engines.analyzer import Analyzer
+from conduit.engines.bandits.base import PolicyFactory
+from conduit.engines.bandits.policies import create_policy
+from conduit.engines.constraints import eligible
+from conduit.engines.embeddings.base import Embedder
+from conduit.engines.follower import Follower
+from conduit.engines.learner import FLOOR, Calibration, Learner
+from conduit.storage import receipts
+from conduit.storage.base import Ack, MemoryStore, Store, new_id
+
+REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
+CONVERSATIONS = 10_000
+DECISION_TTL_S = 30 * 86_400.0
+CACHED_PREFIX_SAVES = 0.75  # of the input price, on a prompt prefix that the provider has cached
+IMPLICIT_WEIGHT = 0.25  # of a signal whose reliability nobody has told
+
+Arguments = (
+    "models", "bandit_algorithm", "use_hybrid", "preferences", "embedding_model", "cache_enabled",
+    "redis_url", "cache_ttl", "store", "seed", "name", "secret", "floor", "prior_observations",
+    "change_detection", "store_text", "decision_ttl_s", "analyzer", "cache", "environ", "clock",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterStats:
+    """What a router has done since it started, and what it has learned in all."""
+
+    decisions: int
+    outcomes: int  # applied to the learner, other replicas' included
+    models: tuple[str, ...]
+    share_by_model: Mapping[str, float]
+    pending: int
+    degraded: int
+    skipped: int
+    policy: str
+    schema: str
+    embedder: str
+    learning_paused: str | None
+
+
+class Router:
+    """Picks the model that will serve a query best, and learns from what comes of it."""
+
+    def __init__(
+        self,
+        models: Sequence[str | ModelArm] | None = None,
+        *,
+        bandit_algorithm: str | PolicyFactory = "contextual_thompson",
+        use_hybrid: bool = False,
+        preferences: Preferences | str | Mapping[str, Any] = "balanced",
+        embedding_model: str | Embedder | None = None,
+        cache_enabled: bool = False,
+        redis_url: str | None = None,
+        cache_ttl: float = 3600.0,
+        store: Store | None = None,
+        seed: int | None = None,
+        name: str = "default",
+        secret: str | bytes | None = None,
+        floor: float = FLOOR,
+        prior_observations: float | None = None,
+        change_detection: bool = True,
+        store_text: bool = False,
+        decision_ttl_s: float = DECISION_TTL_S,
+        analyzer: Analyzer | None = None,
+        cache: FeatureCache | None = None,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        **unknown: object,
+    ) -> None:
+        """Need nothing: models come from the keys in the environment, or from a default pool."""
+        for argument in unknown:
+            raise TypeError(unknown_name("Router argument", argument, Arguments))
+        environ = os.environ if environ is None else environ
+        arms, self._note = _arms(models, environ)
+        self.name = name
+        self.preferences = Preferences.of(preferences)
+        self.cache = cache or open_cache(
+            cache_enabled, redis_url or environ.get("REDIS_URL"), cache_ttl
+        )
+        self.analyzer = analyzer or Analyzer(embedding_model, cache=self.cache)
+        self.store: Store = store or MemoryStore(clock=clock)
+        self.durable = store is not None and not isinstance(store, MemoryStore)
+        self.store_text = store_text
+        self.decision_ttl_s = finite(decision_ttl_s, "decision_ttl_s", low=1.0)
+        self._secret = receipts.secret_bytes(secret or environ.get("CONDUIT_SECRET"))
+        self._clock = clock
+        self._owns_store = store is None
+        policy = "hybrid" if use_hybrid else bandit_algorithm
+        options: dict[str, Any] = {"policy": policy, "floor": floor, "change_detection": change_detection}
+        if prior_observations is not None:
+            options["prior_observations"] = prior_observations
+        self._models = {arm.id: arm for arm in arms}
+
+        def fresh() -> Learner:
+            schema, dim = self.analyzer.schema, self.analyzer.dim
+            return Learner(list(self._models.values()), dim, schema=schema, seed=seed, **options)
+
+        def restore(snapshot: Snapshot) -> Learner:
+            learner = Learner.restore(snapshot, list(self._models.values()), **options)
+            if seed is None:
+                learner.reseed(None)  # replicas must not explore in step
+            return learner
+
+        create_policy(policy, 1)  # an unknown name fails here
+        self._follower = Follower(self.store, name, fresh, restore, applied=self._learned)
+        self._recent: OrderedDict[str, RoutingDecision] = OrderedDict()
+        self._conversations: OrderedDict[str, str] = OrderedDict()
+        self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
+        self._counts: Counter[str] = Counter()
+        self._listeners: list[Callable[[LogEntry], None]] = []
+        self._ready = not self.durable
+
+    # life --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Load what was learned before."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the router."""
+        await self.close()
+
+    async def start(self) -> None:
+        """Load what was learned before, and follow what other replicas learn."""
+        if not self._ready:
+            await self._follower.start()
+            self._follower.watch()
+            self._ready = True
+
+    async def close(self) -> None:
+        """Write what is queued, save what was learned, and let go of every resource."""
+        await self.flush()
+        if self.durable and self._ready:
+            await self._follower.close()
+        await self.analyzer.close()
+        await self.cache.close()
+        if self._owns_store:
+            await self.store.close()
+
+    async def flush(self) -> None:
+        """Return once every decision made so far is in the store."""
+        if self.durable:
+            await self._write_decisions()
+            await self.store.flush()
+
+    # deciding ----------------------------------------------------------------------------------
+
+    @property
+    def learner(self) -> Learner:
+        """Return the learner as it is now."""
+        return self._follower.learner
+
+    @property
+    def models(self) -> tuple[ModelArm, ...]:
+        """Return the models that can be chosen."""
+        return self.learner.arms
+
+    def arm(self, model_id: str) -> ModelArm:
+        """Return a model by its id."""
+        if model_id not in self._models:
+            raise InvalidInput(unknown_name("model", model_id, tuple(self._models)), field="model")
+        return self._models[model_id]
+
+    async def route(
+        self,
+        query: Query | str,
+        *,
+        unavailable: Mapping[str, str] | None = None,
+    ) -> RoutingDecision:
+        """Return which model should answer; `unavailable` models (with reasons) are left out."""
+        if isinstance(query, str):
+            query = Query(text=query)
+        if not self._ready:
+            await self.start()
+        features = await self.analyzer.analyse(query)
+        decision = self._decide(query, features, unavailable)
+        if self.durable:
+            await self._write_decisions()
+        return decision
+
+    def route_sync(
+        self, query: Query | str, *, unavailable: Mapping[str, str] | None = None
+    ) -> RoutingDecision:
+        """Return what `route` would, in this thread, with or without a running event loop.
+
+        A durable store is written to by the next asynchronous call.
+        """
+        if isinstance(query, str):
+            query = Query(text=query)
+        return self._decide(query, self.analyzer.analyse_now(query), unavailable)
+
+    def _decide(
+        self, query: Query, features: QueryFeatures, unavailable: Mapping[str, str] | None
+    ) -> RoutingDecision:
+        learner = self.learner
+        tokens = float(features.token_estimate)
+        x = features.vector
+        candidates: tuple[str, ...] | None = None
+        excluded, relaxed = (), ()
+        if query.constraints is not None or unavailable or self._windows_bind(tokens):
+            found = eligible(
+                learner.arms,
+                learner.expect(x, input_tokens=tokens),
+                query.constraints,
+                input_tokens=tokens,
+                unavailable=unavailable,
+            )
+            candidates, excluded, relaxed = found.candidates, found.excluded, found.relaxed
+        preferences = query.preferences or self.preferences
+        choice = learner.decide(
+            x,
+            preferences=preferences,
+            candidates=candidates,
+            input_tokens=tokens,
+            saved_usd=self._saved_by_staying(query, tokens),
+        )
+        now = self._clock()
+        decision = RoutingDecision(
+            id=new_id(now),
+            choice=choice,
+            features=features,
+            preferences=preferences,
+            created_at=now,
+            router=self.name,
+            excluded=excluded,
+            relaxed=relaxed,
+            note=self._note,
+            user_id=query.user_id,
+            receipt=self._receipt,
+        )
+        self._remember(decision, query)
+        return decision
+
+    def _windows_bind(self, tokens: float) -> bool:
+        return any(
+            arm.context_window is not None and tokens > arm.context_window
+            for arm in self._models.values()
+        )
+
+    def _saved_by_staying(self, query: Query, tokens: float) -> Mapping[str, float] | None:
+        """Return the dollars that the conversation's last model saves by its cached prefix."""
+        last = query.previous_model
+        if last is None and query.conversation_id is not None:
+            last = self._conversations.get(query.conversation_id)
+        arm = self._models.get(last) if last is not None else None
+        if arm is None or not arm.input_usd_per_mtok:
+            return None
+        prefix = float((query.context or {}).get("prefix_tokens", tokens))
+        return {arm.id: CACHED_PREFIX_SAVES * prefix * arm.input_usd_per_mtok / 1e6}
+
+    def _remember(self, decision: RoutingDecision, query: Query) -> None:
+        self._counts[decision.selected_model] += 1
+        self._recent[decision.id] = decision
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        if query.conversation_id is not None:
+            self._conversations[query.conversation_id] = decision.selected_model
+            if len(self._conversations) > CONVERSATIONS:
+                self._conversations.popitem(last=False)
+        if self.durable:
+            self._unwritten.append((decision, query.text if self.store_text else None))
+
+    async def _write_decisions(self) -> None:
+        while self._unwritten:
+            decision, text = self._unwritten.popleft()
+            await self.store.record(self.record_of(decision, text=text))
+
+    def record_of(self, decision: RoutingDecision, *, text: str | None = None) -> DecisionRecord:
+        """Return the row of a decision: what feedback needs, and no text unless it is given."""
+        return DecisionRecord(
+            id=decision.id,
+            router=decision.router,
+            model=decision.selected_model,
+            x=decision.features.vector,
+            schema=decision.features.schema,
+            created_at=decision.created_at,
+            expires_at=decision.created_at + self.decision_ttl_s,
+            propensity=decision.propensity,
+            user_key=user_key(decision.user_id),
+            input_tokens=float(decision.features.token_estimate),
+            estimates={
+                m: {"quality": e.quality, "cost_usd": e.cost_usd, "latency_s": e.latency_s}
+                for m, e in decision.estimates.items()
+            },
+            text=text,
+        )
+
+    def _receipt(self, decision: RoutingDecision) -> str:
+        return receipts.sign(self.record_of(decision), self._secret)
+
+    # feedback ----------------------------------------------------------------------------------
+
+    async def feedback(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        *,
+        model: str | None = None,
+    ) -> Ack:
+        """Keep what is known of an answer and learn from it; returns once it is committed.
+
+        `decision` is the decision, its id or its receipt. `model` names another attempt of the
+        same decision. The same `feedback_id` again changes nothing.
+        """
+        if not self._ready:
+            await self.start()
+        record = await self._record(decision)
+        row = self.row_of(record, feedback, model=model)
+        ack = await self.store.append(row)
+        await self._follower.sync()
+        return ack
+
+    def row_of(
+        self,
+        record: DecisionRecord | str,
+        feedback: Feedback | ImplicitFeedback,
+        *,
+        model: str | None = None,
+    ) -> FeedbackRow:
+        """Return the row of the log that a piece of feedback becomes."""
+        known = isinstance(record, DecisionRecord)
+        if model is None:
+            if not known:
+                raise UnknownDecision(str(record), "not known here; name the model, or bring the receipt")
+            model = record.model  # type: ignore[union-attr]
+        evidence = evidence_of(feedback, now=self._clock())
+        return FeedbackRow(
+            feedback_id=feedback.feedback_id or evidence.key,
+            router=self.name,
+            decision_id=record.id if known else str(record),  # type: ignore[union-attr]
+            model=model,
+            evidence=evidence,
+            kind="explicit" if isinstance(feedback, Feedback) else feedback.signal,
+            user_key=user_key(feedback.user_id) if isinstance(feedback, Feedback) else None,
+            decision=record if known else None,  # type: ignore[arg-type]
+        )
+
+    async def _record(self, decision: RoutingDecision | str) -> DecisionRecord | str:
+        if isinstance(decision, RoutingDecision):
+            return self.record_of(decision)
+        if receipts.is_receipt(decision):
+            return receipts.verify(decision, self._secret, self._clock())
+        known = self._recent.get(decision)
+        if known is not None:
+            return self.record_of(known)
+        stored = await self.store.decision(self.name, decision)
+        if stored is None:
+            raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
+        return replace(stored)
+
+    def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
+        """Call a listener with every row of the log that the learner is taught."""
+        self._listeners.append(listener)
+
+    def _learned(self, entry: LogEntry) -> None:
+        for listener in self._listeners:
+            listener(entry)
+
+    async def sync(self) -> None:
+        """Learn everything that was committed before the call, by any replica."""
+        await self._follower.sync()
+
+    async def fit(
+        self,
+        texts: Sequence[str],
+        outcomes: Calibration,
+        *,
+        tasks: Sequence[str | None] | None = None,
+    ) -> int:
+        """Teach what several models answered to the same texts; return how many outcomes."""
+        if not self._ready:
+            await self.start()
+        taught = self.learner.fit(self.analyzer.vectors(texts, tasks), outcomes)
+        await self._follower.save()
+        return taught
+
+    # models ------------------------------------------------------------------------------------
+
+    def add_model(self, model: str | ModelArm) -> None:
+        """Let a model be chosen from now on."""
+        arm = complete_arm(model if isinstance(model, ModelArm) else ModelArm(model))
+        self.learner.add_model(arm)
+        self._models[arm.id] = arm
+
+    def remove_model(self, model_id: str) -> None:
+        """Stop choosing a model; what was learned of it comes back with it."""
+        if len(self._models) == 1:
+            raise ConfigurationError("the last model cannot be removed", field="models")
+        self.learner.remove_model(model_id)
+        del self._models[model_id]
+
+    # readings ----------------------------------------------------------------------------------
+
+    def explain(self, decision: RoutingDecision) -> str:
+        """Return a small table of what was expected of every model, and why this one."""
+        lines = [decision.reasoning, ""]
+        lines.append(f"{'model':<40} {'quality':>14} {'dollars':>10} {'seconds':>8} {'utility':>8} {'p':>6}")
+        for e in sorted(decision.estimates.values(), key=lambda e: -e.utility):
+            mark = "*" if e.model == decision.selected_model else " "
+            cost = "unknown" if e.cost_usd is None else f"{e.cost_usd:.2e}"
+            seconds = "unknown" if e.latency_s is None else f"{e.latency_s:.2f}"
+            quality = f"{e.quality:.3f} ± {e.quality_sd:.3f}"
+            lines.append(
+                f"{mark}{e.model:<39} {quality:>14} {cost:>10} {seconds:>8} {e.utility:>8.3f} {e.propensity:>6.3f}"
+            )
+        lines += [f" {x.model:<39} not a candidate: {x.reason}" for x in decision.excluded]
+        return "\n".join(lines)
+
+    def get_stats(self) -> RouterStats:
+        """Return what this router has done, and what it has learned."""
+        total = sum(self._counts.values())
+        return RouterStats(
+            decisions=total,
+            outcomes=self.learner.applied,
+            models=self.learner.models,
+            share_by_model={m: self._counts[m] / total if total else 0.0 for m in self.learner.models},
+            pending=len(self._unwritten),
+            degraded=self.analyzer.stats.degraded,
+            skipped=self._follower.skipped,
+            policy=self.learner.policy.name,
+            schema=self.analyzer.schema,
+            embedder=self.analyzer.embedder.id,
+            learning_paused=self._follower.behind,
+        )
+
+    def get_cache_stats(self) -> CacheStats:
+        """Return hits, misses, errors and the state of the circuit of the feature cache."""
+        return self.cache.stats()
+
+    def __repr__(self) -> str:
+        """Show the models and the policy, never a secret."""
+        return f"Router(models={list(self._models)}, policy={self.learner.policy.name!r})"
+
+
+def user_key(user_id: str | None) -> str | None:
+    """Return what is stored instead of a user id: a hash of it."""
+    if user_id is None:
+        return None
+    return hashlib.blake2b(user_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidence:
+    """Return what a piece of feedback says, with its rank and weight.
+
+    Explicit feedback weighs 1. Of an implicit signal, a failed call weighs 1 as well; any other
+    weighs its reliability.
+    """
+    given_at = now if feedback.given_at is None else feedback.given_at
+    key = feedback.feedback_id or new_id(now)
+    if isinstance(feedback, Feedback):
+        return Evidence(
+            quality=feedback.quality,
+            rank=SOURCE_RANK[feedback.source],
+            given_at=given_at,
+            key=key,
+        )
+    weight = feedback.weight
+    if weight is None:
+        weight = 1.0 if feedback.error is not None else IMPLICIT_WEIGHT
+    return Evidence(
+        quality=feedback.quality,
+        quality_weight=weight,
+        cost_usd=feedback.cost_usd,
+        input_tokens=feedback.input_tokens,
+        output_tokens=feedback.output_tokens,
+        latency_s=feedback.latency_s,
+        error=feedback.error,
+        rank=SOURCE_RANK["implicit"],
+        given_at=given_at,
+        key=key,
+    )
+
+
+def _arms(
+    models: Sequence[str | ModelArm] | None, environ: Mapping[str, str]
+) -> tuple[list[ModelArm], str]:
+    """Return the arms with what the catalogue knows, and a note where nobody named them."""
+    if models is not None:
+        given = [complete_arm(m if isinstance(m, ModelArm) else ModelArm(m)) for m in models]
+        if not given:
+            raise ConfigurationError("models must not be empty", field="models")
+        return given, ""
+    found = list(arms_from_environment(environ))
+    if found:
+        return found, ""
+    return list(default_arms()), "no provider key was found, so this is the default pool"
+
+
+__all__ = ["Router", "RouterStats", "evidence_of", "user_key"]
