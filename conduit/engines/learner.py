@@ -33,7 +33,7 @@ from conduit.engines.bandits.base import (
     Step,
     View,
 )
-from conduit.engines.bandits.changes import KEEP, ChangeDetector
+from conduit.engines.bandits.changes import KEEP, LEAST_OUTCOMES, ChangeDetector
 from conduit.engines.bandits.normal import probability_of_best
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.utility import penalty
@@ -53,8 +53,23 @@ class LearnedChoice:
     """What was decided; probabilities and estimates are worked out when first read."""
 
     __slots__ = (
-        "_confidence", "_estimates", "_floor", "_noise", "_per_spend", "_policy", "_x",
-        "_rows", "_shares", "cost_known", "cost_usd", "latency_known", "latency_s", "model", "models", "place", "view",
+        "_confidence",
+        "_estimates",
+        "_floor",
+        "_noise",
+        "_per_spend",
+        "_policy",
+        "_rows",
+        "_shares",
+        "_x",
+        "cost_known",
+        "cost_usd",
+        "latency_known",
+        "latency_s",
+        "model",
+        "models",
+        "place",
+        "view",
     )  # fmt: skip
 
     def __init__(
@@ -298,7 +313,7 @@ class Learner:
 
     def park(self, model_id: str, arm: ModelArm | None = None) -> None:
         """Learn of a model that cannot be chosen here, as when another replica still uses it."""
-        if model_id not in self._parked and model_id not in self._arms.row or arm is not None:
+        if (model_id not in self._parked and model_id not in self._arms.row) or arm is not None:
             policy = create_policy(self._make, self.dim)
             policy.add_row(prior_of(arm or ModelArm(model_id), self.prior_observations))
             self._parked[model_id] = policy
@@ -491,6 +506,7 @@ class Learner:
             self.change_detection
             and first
             and event.quality is not None
+            and self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
             and self._changed(row, x, event.quality, event.quality_weight)
         )
         self.policy.update(row, x, step)
@@ -502,7 +518,7 @@ class Learner:
                 self._input[0] += event.input_tokens
                 self._input[1] += 1.0
         self.applied += 1
-        if self.applied % NOISE_EVERY == 0 or self.applied < NOISE_EVERY and self.applied % 8 == 0:
+        if self.applied % NOISE_EVERY == 0 or (self.applied < NOISE_EVERY and self.applied % 8 == 0):
             self._read_noise()
         if self._guess:
             self._read_known()

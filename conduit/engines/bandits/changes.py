@@ -13,6 +13,7 @@ from collections.abc import Sequence
 DRIFT = 0.35
 THRESHOLD = 14.0
 KEEP = 0.05  # of the evidence, once a model has changed
+LEAST_OUTCOMES = 30.0  # of an arm before its estimate is worth comparing with
 LIMIT = 3.0  # one residual counts for at most so many standard deviations
 
 

@@ -1,0 +1,1 @@
+"""Programs that make the fitted numbers which the package ships."""

@@ -1,0 +1,87 @@
+"""Fit the principal components and the scales of the signals, on prompts alone.
+
+    python -m benchmarks.fit.feature_tables            # make the file
+    python -m benchmarks.fit.feature_tables --check    # is the shipped file what this makes?
+
+The space of all-MiniLM-L6-v2 is fitted on every fourth prompt, since the transformer is slow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.fit.prompts import arguments, load_all, share
+from benchmarks.fit.static_embedder import DATA, model_folder
+from conduit.engines.embeddings.static import StaticEmbedder
+from conduit.engines.features import clip_text, fit_feature_tables
+
+FILE = DATA / "features.npz"
+MINILM_SHARE = 4
+TOLERANCE = 2e-3  # of the largest number: another machine's sums end in other digits
+
+
+def minilm_rows(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the sentence transformer's embeddings."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(1)
+    model = SentenceTransformer(str(model_folder()), device="cpu")
+    clipped = [clip_text(text) for text in texts]
+    rows: NDArray[np.float32] = model.encode(
+        clipped, batch_size=64, normalize_embeddings=True, show_progress_bar=False
+    )
+    return rows
+
+
+def fit(root: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of the file."""
+    tables = load_all(root)
+    texts = [text for table in tables for text in table.texts]
+    ids = [name for table in tables for name in table.ids]
+    static = fit_feature_tables(texts, StaticEmbedder().embed([clip_text(text) for text in texts]))
+    some = [
+        text for text, part in zip(texts, share(ids, MINILM_SHARE, "pca"), strict=True) if not part
+    ]
+    minilm = fit_feature_tables(some, minilm_rows(some))
+    return {
+        "signals.mean": static.signal_mean,
+        "signals.gain": static.signal_gain,
+        "static.components": static.components,
+        "static.offset": static.offset,
+        "minilm.components": minilm.components,
+        "minilm.offset": minilm.offset,
+    }
+
+
+def differences(made: dict[str, NDArray[np.float32]], shipped: Path) -> list[str]:
+    """Return a line per array that differs by more than the tolerance."""
+    with np.load(shipped) as archive:
+        theirs = dict(archive)
+    found = [f"arrays: {sorted(made)} and {sorted(theirs)}"] if made.keys() != theirs.keys() else []
+    for name in made.keys() & theirs.keys():
+        off = float(np.abs(made[name] - theirs[name]).max() / np.abs(theirs[name]).max())
+        if off > TOLERANCE:
+            found.append(f"{name}: off by {off:.1e} of its largest number")
+    return found
+
+
+def main() -> int:
+    """Make the file, or compare what is made with what is shipped."""
+    options = arguments("Fit the tables of the feature vector.").parse_args()
+    arrays = fit(options.data)
+    if not options.check:
+        np.savez(FILE, **arrays)  # type: ignore[arg-type]
+        return 0
+    found = differences(arrays, FILE)
+    print("\n".join(found) or "the shipped file is what this program makes")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
