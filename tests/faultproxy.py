@@ -21,6 +21,7 @@ from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 CHUNK_BYTES = 65_536
+SLICE_GAP_S = 0.002  # so that the receiver sees slices, which the kernel would join otherwise
 # SO_LINGER with a time of zero: closing sends RST and drops what was not sent.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -146,7 +147,7 @@ class FaultProxy:
             for piece in self._pieces(self._corrupted(chunk) if corruptible else chunk):
                 sink.write(piece)
                 await sink.drain()
-                await asyncio.sleep(0)
+                await asyncio.sleep(SLICE_GAP_S if self._faults.slice_bytes else 0)
         with contextlib.suppress(OSError):  # the other side may have closed both ways
             sink.write_eof()
 

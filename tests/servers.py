@@ -68,6 +68,14 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
     return True
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process still does anything; a dead one waiting for its parent does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def postgres_package() -> Path:
     """Return the installed folder of the package that brings PostgreSQL."""
     # Found, not imported: importing the package makes a lock file in the user's runtime directory.
@@ -186,11 +194,10 @@ class ServerProcess(ABC):
         self.resume()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
-        _gone, left = psutil.wait_procs(family, timeout=ORPHAN_TIMEOUT_S)
-        for process in left:
+        wait_until(lambda: not any(map(alive, family)), timeout_s=ORPHAN_TIMEOUT_S)
+        for process in filter(alive, family):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left, timeout=STOP_TIMEOUT_S)
         self._process.wait(STOP_TIMEOUT_S)
         self._process = self._guard = None
 
@@ -242,6 +249,7 @@ class PostgresServer(ServerProcess):
         "max_connections": "200",
         "shared_buffers": "64MB",
         "dynamic_shared_memory_type": "mmap",
+        "recovery_init_sync_method": "syncfs",  # a restart after a kill in 0.1 s instead of 3
         "timezone": "UTC",
     }
 

@@ -58,6 +58,17 @@ async def test_slow_and_sliced_bytes_arrive_whole(
     assert await works(client)
 
 
+async def test_slices_reach_the_client_one_by_one(proxy: FaultProxy) -> None:
+    """A sliced reply is read in pieces of the size asked for, at most."""
+    await proxy.set(Faults(slice_bytes=2))
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(b"PING\r\n")
+    pieces = [await reader.read(100) for _ in range(4)]
+    assert b"".join(pieces) == b"+PONG\r\n"
+    assert max(map(len, pieces)) == 2
+    writer.close()
+
+
 async def test_latency_is_felt_in_both_directions(
     proxy: FaultProxy, client: redis.asyncio.Redis
 ) -> None:
