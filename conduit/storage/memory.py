@@ -13,7 +13,8 @@ from itertools import islice, takewhile
 from typing import Self
 
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry
-from conduit.storage.base import (
+from conduit.storage.memory_ledger import MemoryLedger
+from conduit.storage.ports import (
     COUNTED_AT_MOST,
     SNAPSHOTS_KEPT,
     TAIL_LIMIT,
@@ -33,7 +34,6 @@ from conduit.storage.base import (
     payload_hash,
     repeated,
 )
-from conduit.storage.memory_ledger import MemoryLedger
 from conduit.storage.pruning import folded
 
 MAX_DECISIONS = 20_000  # with their feedback and answers

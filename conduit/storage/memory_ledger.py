@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conduit.storage.base import Reservation, Spend, check_money
+from conduit.storage.ports import Reservation, Spend, check_money
 
 
 @dataclass(slots=True)

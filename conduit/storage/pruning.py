@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conduit.storage.base import TAIL_LIMIT, Cursor, Fold, Reader, StoredSnapshot
+from conduit.storage.ports import TAIL_LIMIT, Cursor, Fold, Reader, StoredSnapshot
 
 
 async def folded(

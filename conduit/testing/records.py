@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry
 from conduit.core.models import Response
-from conduit.storage.base import (
+from conduit.storage.ports import (
     Clock,
     ResponseRecord,
     Store,

@@ -12,7 +12,7 @@ from conduit.core.errors import (
     InvalidInput,
 )
 from conduit.core.models import Response
-from conduit.storage.base import (
+from conduit.storage.ports import (
     Store,
 )
 from conduit.testing.records import (

@@ -14,7 +14,7 @@ from conduit.core.errors import (
     UnknownDecision,
 )
 from conduit.core.events import SOURCE_RANK, Evidence, FeedbackRow
-from conduit.storage.base import (
+from conduit.storage.ports import (
     MAY_STILL_ARRIVE_S,
     new_id,
 )

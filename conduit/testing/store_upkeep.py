@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conduit.core.events import LogEntry
-from conduit.storage.base import (
+from conduit.storage.ports import (
     Rebuild,
     Store,
 )

@@ -16,7 +16,7 @@ import pytest
 from conduit.core.errors import (
     StorageUnavailable,
 )
-from conduit.storage.base import (
+from conduit.storage.ports import (
     new_id,
 )
 from conduit.testing.records import (
