@@ -1,0 +1,167 @@
+"""What a feature cache is, the one in memory, and how settings become one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from threading import Lock
+from typing import Protocol, runtime_checkable
+
+from conduit.cache.breaker import CircuitState
+from conduit.core.errors import ConfigurationError
+from conduit.core.models import QueryFeatures
+
+MAX_ENTRIES = 10_000  # about 25 MB with the embeddings of the largest embedder
+TTL_S = 3600.0
+KEY_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """What a cache did since it was made."""
+
+    backend: str  # "memory" or "redis"
+    hits: int
+    misses: int
+    size: int  # entries in this process
+    errors: int = 0  # exchanges with the server that failed, and entries that were not ours
+    dropped_writes: int = 0  # entries that were never offered to the server
+    circuit_state: CircuitState | None = None  # None: there is no server
+    hit_rate: float | None = field(init=False)  # None: nothing was looked up
+
+    def __post_init__(self) -> None:
+        """Work out the share of hits."""
+        lookups = self.hits + self.misses
+        object.__setattr__(self, "hit_rate", self.hits / lookups if lookups else None)
+
+
+@runtime_checkable
+class FeatureCache(Protocol):
+    """Remembers features by key; no method raises because a server is away.
+
+    Call `get` where awaiting is possible and `get_now` where it is not, one of them per query:
+    each counts one hit or one miss.
+    """
+
+    def get_now(self, key: str) -> QueryFeatures | None:
+        """Return what this process remembers, without waiting."""
+        ...
+
+    async def get(self, key: str) -> QueryFeatures | None:
+        """Return what this process remembers or else its server; None when it is not known."""
+        ...
+
+    def put(self, key: str, features: QueryFeatures) -> None:
+        """Remember, without waiting; a server is told in the background, if it can be."""
+        ...
+
+    async def clear(self) -> bool:
+        """Forget every entry of this cache and nothing else; False when a server kept some."""
+        ...
+
+    def stats(self) -> CacheStats:
+        """Return the counts so far."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for work in the background and let go of connections; safe to repeat."""
+        ...
+
+
+def cache_key(embedder_id: str, schema_id: str, text: str, task: str | None = None) -> str:
+    """Return a name for the features of a text, from which the text cannot be read."""
+    digest = blake2b(digest_size=KEY_BYTES)
+    for part in (embedder_id, schema_id, task, text):
+        # As `normalise_text` does it: a lone surrogate counts as a question mark.
+        data = b"" if part is None else part.encode("utf-8", "replace")
+        size = -1 if part is None else len(data)
+        digest.update(size.to_bytes(8, "little", signed=True))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def checked_ttl_s(ttl_s: float) -> float:
+    """Return a time to live that can work, or raise ConfigurationError."""
+    if isinstance(ttl_s, bool) or not (math.isfinite(ttl_s) and ttl_s > 0):
+        raise ConfigurationError(
+            f"cache_ttl must be a positive number of seconds, got {ttl_s!r}", field="cache_ttl"
+        )
+    return float(ttl_s)
+
+
+class MemoryCache:
+    """Remembers the features used last, up to a number and an age; any thread may use it."""
+
+    def __init__(
+        self,
+        max_entries: int = MAX_ENTRIES,
+        ttl_s: float = TTL_S,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep at most `max_entries` (0: nothing at all), each for at most `ttl_s` seconds."""
+        self._max_entries = max_entries
+        self._ttl_s = checked_ttl_s(ttl_s)
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, QueryFeatures]] = OrderedDict()
+        self._lock = Lock()
+        self._hits = self._misses = 0
+
+    def get_now(self, key: str) -> QueryFeatures | None:
+        """Return what was put, unless it is too old or was pushed out."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or self._clock() >= entry[0]:
+                self._entries.pop(key, None)
+                self._misses += 1
+                return None
+            self._entries.move_to_end(key)
+            self._hits += 1
+            return entry[1]
+
+    async def get(self, key: str) -> QueryFeatures | None:
+        """Return what `get_now` returns."""
+        return self.get_now(key)
+
+    def put(self, key: str, features: QueryFeatures) -> None:
+        """Remember features; the entry used longest ago makes room."""
+        with self._lock:
+            self._entries[key] = (self._clock() + self._ttl_s, features)
+            self._entries.move_to_end(key)
+            if len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+    async def clear(self) -> bool:
+        """Forget every entry; the counts stay."""
+        with self._lock:
+            self._entries.clear()
+        return True
+
+    def stats(self) -> CacheStats:
+        """Return the counts so far."""
+        with self._lock:
+            return CacheStats(
+                backend="memory", hits=self._hits, misses=self._misses, size=len(self._entries)
+            )
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+
+def open_cache(enabled: bool, redis_url: str | None = None, ttl_s: float = TTL_S) -> FeatureCache:
+    """Return the cache that settings ask for: none (it keeps nothing), in memory, or with Redis.
+
+    Nothing is connected here. A Redis that does not answer later is warned about once, and the
+    cache goes on in memory.
+    """
+    if not enabled:
+        return MemoryCache(max_entries=0)
+    if redis_url is None:
+        return MemoryCache(ttl_s=ttl_s)
+    from conduit.cache.redis import RedisCache  # loads the vendor only for those who use it
+
+    return RedisCache(redis_url, ttl_s=ttl_s)
