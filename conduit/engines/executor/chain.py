@@ -1,0 +1,343 @@
+"""Tries the candidates of one decision, one after the other, within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from conduit.core.errors import AllModelsFailed, Attempt, ExecutionError
+from conduit.core.models import ModelArm, Response
+from conduit.engines.executor.base import (
+    Answer,
+    AnswerStream,
+    Call,
+    Executor,
+    timed_out,
+)
+from conduit.engines.executor.failures import meaning
+from conduit.engines.executor.health import ModelHealth
+
+# While another candidate is left, an attempt may take this much of the time that remains, so that
+# a model that hangs leaves some for the next.
+ATTEMPT_SHARE = 2 / 3
+PROBE_SHARE = 1 / 3  # a probe of a model that was down gets less: it will often fail
+FAIR_SHARE = 1 / 2  # of the whole time; a timeout with less says nothing about quality
+MIN_ATTEMPT_S = 0.005  # with less left, no attempt is worth starting
+GRACE_S = 0.02  # an executor's own timeout comes first, and tells more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """How one attempt ended; for the evidence about its own model."""
+
+    model: str
+    response: Response | None  # also of a failed call, where the adapter knows what it took
+    latency_s: float
+    failure: str | None = None  # the kind; None: it answered
+    cause: str = ""
+    quality: float | None = None  # what a failure teaches; an answer is judged by its signals
+    probe: bool = False
+    first_choice: bool = True
+    error: ExecutionError | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """The answer, and the model that gave it."""
+
+    arm: ModelArm
+    answer: Answer[Any]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt under way."""
+
+    arm: ModelArm
+    started: float
+    limit_s: float | None
+    fair: bool
+    probe: bool
+    first_choice: bool
+
+
+class _Chain:
+    """The attempts of one request, what they taught, and the time that is left."""
+
+    def __init__(
+        self,
+        arms: Sequence[ModelArm],
+        call: Call,
+        deadline: float | None,
+        health: ModelHealth | None,
+        on_attempt: Callable[[AttemptRecord], None] | None,
+        clock: Callable[[], float],
+        fallback: bool,
+    ) -> None:
+        self.call = call
+        self.deadline = deadline
+        self.failed: list[Attempt] = []
+        self._started = clock()
+        self._health = health if health is not None else ModelHealth()
+        self._on_attempt = on_attempt
+        self._clock = clock
+        self._fallback = fallback
+        self._arms = {arm.id: arm for arm in arms}
+        self._first = next(iter(self._arms), "")
+        self._waiting = self._order(list(self._arms))
+
+    def _order(self, ids: list[str]) -> list[str]:
+        if not self._fallback:
+            return ids[:1]
+        now = self._clock()
+        reasons = self._health.blocked(now, ids)
+        order = self._health.order(ids, now)
+        for model, reason in reasons.items():
+            if model not in order:
+                self.failed.append(Attempt(model, "blocked", reason))
+        return order
+
+    def next(self) -> _Attempt | None:
+        """Return the next attempt that is worth starting, if there is one."""
+        while self._waiting:
+            now = self._clock()
+            left_s = None if self.deadline is None else self.deadline - now
+            if left_s is not None and left_s < MIN_ATTEMPT_S:
+                break
+            model = self._waiting.pop(0)
+            if not self._waiting or self._health.allows(model, now):
+                return self._begun(self._arms[model], now, left_s)
+            self.failed.append(Attempt(model, "blocked", "it began to fail in the meantime"))
+        self.failed.extend(Attempt(m, "not_tried", "no time was left") for m in self._waiting)
+        return None
+
+    def _begun(self, arm: ModelArm, now: float, left_s: float | None) -> _Attempt:
+        probe = self._health.begin(arm.id, now)
+        limit_s = left_s
+        if limit_s is not None and self._waiting:
+            limit_s *= PROBE_SHARE if probe else ATTEMPT_SHARE
+        whole_s = None if self.deadline is None else self.deadline - self._started
+        if self.call.timeout_s is not None:
+            limit_s = self.call.timeout_s if limit_s is None else min(limit_s, self.call.timeout_s)
+            whole_s = self.call.timeout_s if whole_s is None else min(whole_s, self.call.timeout_s)
+        fair = limit_s is None or whole_s is None or limit_s >= FAIR_SHARE * whole_s
+        return _Attempt(arm, now, limit_s, fair, probe, arm.id == self._first)
+
+    def left_s(self) -> float | None:
+        """Return the seconds until the whole request is late, if it can be."""
+        ends = [self.deadline] if self.deadline is not None else []
+        if self.call.timeout_s is not None:
+            ends.append(self._started + self.call.timeout_s)
+        return max(min(ends) - self._clock(), 0.0) if ends else None
+
+    @contextmanager
+    def recorded(self, attempt: _Attempt) -> Iterator[None]:
+        """Note how an attempt ended unless it answered; let pass what must not be tried again."""
+        try:
+            yield
+        except ExecutionError as error:
+            self.failure(attempt, error)
+        except asyncio.CancelledError:
+            self.interrupted(attempt, "cancelled")
+            raise
+        except BaseException:
+            self.interrupted(attempt, "caller_error")
+            raise
+
+    def answered(self, attempt: _Attempt, response: Response) -> None:
+        """Note an answer."""
+        self._health.succeeded(attempt.arm.id)
+        self._report(attempt, response=response)
+
+    def failure(self, attempt: _Attempt, error: ExecutionError, *, final: bool = False) -> None:
+        """Note a failure; raise it when no other candidate should be tried."""
+        means = meaning(error.kind)
+        unfair = error.kind == "timeout" and not attempt.fair
+        news = self._note_health(attempt, error, trips=means.trips and not unfair)
+        self.failed.append(
+            Attempt(attempt.arm.id, error.kind, str(error), self._clock() - attempt.started)
+        )
+        response = error.response if isinstance(error.response, Response) else None
+        quality = means.quality if news and not unfair else None
+        self._report(attempt, response=response, error=error, failure=error.kind, quality=quality)
+        if final or not means.falls_back or not self._fallback:
+            raise error
+
+    def _note_health(self, attempt: _Attempt, error: ExecutionError, *, trips: bool) -> bool:
+        now, model = self._clock(), attempt.arm.id
+        retry_after_s = getattr(error, "retry_after_s", None)
+        if error.kind == "rate_limited" or retry_after_s is not None:
+            self._health.rate_limited(model, now, retry_after_s)
+        if trips:
+            return self._health.failed(model, now, probe=attempt.probe)
+        if attempt.probe:
+            self._health.abandoned(model)
+        return True
+
+    def interrupted(self, attempt: _Attempt, kind: str, response: Response | None = None) -> None:
+        """Note an attempt that ended for a reason that is not the model's."""
+        if attempt.probe:
+            self._health.abandoned(attempt.arm.id)
+        self._report(attempt, response=response, failure=kind)
+
+    def _report(
+        self,
+        attempt: _Attempt,
+        *,
+        response: Response | None,
+        error: ExecutionError | None = None,
+        failure: str | None = None,
+        quality: float | None = None,
+    ) -> None:
+        if self._on_attempt is None:
+            return
+        self._on_attempt(
+            AttemptRecord(
+                model=attempt.arm.id,
+                response=response,
+                latency_s=self._clock() - attempt.started,
+                failure=failure,
+                cause="" if error is None else str(error),
+                quality=quality,
+                probe=attempt.probe,
+                first_choice=attempt.first_choice,
+                error=error,
+            )
+        )
+
+
+async def run_chain(
+    executor: Executor,
+    arms: Sequence[ModelArm],
+    call: Call,
+    *,
+    deadline: float | None = None,
+    health: ModelHealth | None = None,
+    on_attempt: Callable[[AttemptRecord], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    fallback: bool = True,
+) -> Served:
+    """Return the first answer of the arms in their order, before `deadline` (on `clock`).
+
+    Every attempt goes to `on_attempt`. When all fail, `AllModelsFailed` lists them; with
+    `fallback=False` only the first arm is asked, and its own error comes out.
+    """
+    chain = _Chain(arms, call, deadline, health, on_attempt, clock, fallback)
+    while (attempt := chain.next()) is not None:
+        with chain.recorded(attempt):
+            answer = await _executed(executor, call, attempt)
+            chain.answered(attempt, answer.response)
+            return Served(arm=attempt.arm, answer=answer)
+    raise AllModelsFailed(chain.failed)
+
+
+async def _executed(executor: Executor, call: Call, attempt: _Attempt) -> Answer[Any]:
+    async with _within(attempt.arm.id, attempt.limit_s):
+        return await executor.execute(attempt.arm, replace(call, timeout_s=attempt.limit_s))
+
+
+@asynccontextmanager
+async def _within(model: str, limit_s: float | None) -> AsyncIterator[None]:
+    """Raise `ProviderError` when the body takes longer than an executor's own timeout should."""
+    limit = asyncio.timeout(None if limit_s is None else limit_s + GRACE_S)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise timed_out(model, limit_s) from None
+
+
+_NOTHING = object()
+
+
+class ChainStream:
+    """The answer of the first model that began to answer, piece by piece."""
+
+    def __init__(
+        self, chain: _Chain, attempt: _Attempt, stream: AnswerStream, first: tuple[Any, ...]
+    ) -> None:
+        """Take a stream of which at most one piece has been read."""
+        self.arm = attempt.arm
+        self._chain = chain
+        self._attempt = attempt
+        self._stream = stream
+        self._pieces = aiter(stream)
+        self._first = list(first)
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return itself: the pieces come once."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next piece; a stream that breaks now raises with what came before."""
+        if self._first:
+            return self._first.pop()
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            async with _within(self.arm.id, self._chain.left_s()):
+                piece = await anext(self._pieces, _NOTHING)
+        except ExecutionError as error:
+            self._over = True
+            self._chain.failure(self._attempt, error, final=True)
+        if piece is not _NOTHING:
+            return piece
+        self._over = True
+        self._chain.answered(self._attempt, self._stream.answer.response)
+        raise StopAsyncIteration
+
+    @property
+    def answer(self) -> Answer[Any]:
+        """Return the whole answer; only known once the pieces have ended."""
+        return self._stream.answer
+
+    def left(self) -> None:
+        """Note that nobody reads on; it teaches nothing unless the stream was over."""
+        if not self._over:
+            self._over = True
+            self._chain.interrupted(self._attempt, "cancelled")
+
+
+@asynccontextmanager
+async def stream_chain(
+    executor: Executor,
+    arms: Sequence[ModelArm],
+    call: Call,
+    *,
+    deadline: float | None = None,
+    health: ModelHealth | None = None,
+    on_attempt: Callable[[AttemptRecord], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    fallback: bool = True,
+) -> AsyncIterator[ChainStream]:
+    """Stream from the first arm that gives a first piece; a break after that is final.
+
+    The error of a stream that breaks later is a `ProviderError` with what came as `partial`.
+    """
+    chain = _Chain(arms, call, deadline, health, on_attempt, clock, fallback)
+    async with AsyncExitStack() as stack:
+        live = await _opened(executor, chain, stack)
+        try:
+            yield live
+        finally:
+            live.left()
+
+
+async def _opened(executor: Executor, chain: _Chain, keep: AsyncExitStack) -> ChainStream:
+    while (attempt := chain.next()) is not None:
+        with chain.recorded(attempt):
+            async with AsyncExitStack() as stack:
+                limited = replace(chain.call, timeout_s=chain.left_s())
+                async with _within(attempt.arm.id, attempt.limit_s):
+                    stream = await stack.enter_async_context(executor.stream(attempt.arm, limited))
+                    first = await anext(aiter(stream), _NOTHING)
+                keep.push_async_exit(stack.pop_all())
+            return ChainStream(chain, attempt, stream, () if first is _NOTHING else (first,))
+    raise AllModelsFailed(chain.failed)

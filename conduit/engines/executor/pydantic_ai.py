@@ -1,0 +1,474 @@
+"""Calls models through PydanticAI: typed output, tools, history, files, usage and cost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+
+from openai import AsyncOpenAI
+from openai.types import CompletionUsage, chat
+from pydantic_ai import Agent
+from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.result import StreamedRunResult
+from pydantic_ai.run import AgentRunResult
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import RunContext
+from pydantic_ai.usage import RequestUsage
+
+from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id, provider_key_names
+from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
+from conduit.core.models import ModelArm, Response
+from conduit.engines.executor.base import (
+    Answer,
+    AnswerStream,
+    Call,
+    Pieces,
+    forgetting,
+    guarded,
+    timed_out,
+)
+from conduit.engines.executor.failures import ForeignError, described, meaning, translated
+from conduit.engines.executor.readings import Readings, read, response_of
+
+MAX_AGENTS = 64  # kept, each with the schemas of one result type and one set of tools
+PARTIAL_EVERY_S = 0.1  # validating partial data at every token is quadratic in its length
+NO_KEY = "not-set"  # OpenAI's client wants a key even where the server does not
+
+
+def pydantic_ai_name(arm: ModelArm) -> str:
+    """Return the arm's model as PydanticAI names it, `provider:name`.
+
+    >>> pydantic_ai_name(ModelArm("gpt-4o-mini")), pydantic_ai_name(ModelArm("groq/some-model"))
+    ('openai:gpt-4o-mini', 'groq:some-model')
+    """
+    if _names_provider(arm.id):
+        return arm.id
+    name = canonical_id(arm.id)
+    for mark in (":", "/"):
+        prefix, found, rest = name.partition(mark)
+        if found and prefix in PROVIDER_SPELLINGS:
+            return f"{PROVIDER_SPELLINGS[prefix]}:{rest}"
+    return name
+
+
+def _names_provider(model_id: str) -> bool:
+    prefix, mark, _rest = model_id.partition(":")
+    try:
+        return bool(mark) and infer_provider_class(prefix) is not None
+    except ValueError:
+        return False
+    except ImportError:
+        return True  # it is known, only its library is not here
+
+
+def environment_key(arm: ModelArm) -> str | None:
+    """Return the key of the provider that the arm's id names: OPENAI_API_KEY for `openai:…`."""
+    provider = arm.provider
+    return os.environ.get(f"{provider.upper().replace('-', '_')}_API_KEY") if provider else None
+
+
+class PydanticAIExecutor:
+    """Calls any model that PydanticAI knows, and any server that speaks OpenAI's protocol.
+
+    `arm.model` may be a PydanticAI `Model` of one's own; `arm.base_url` an OpenAI-compatible
+    server. Connections are shared per provider and address, and live until `close()`.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolve: Callable[[ModelArm], str] = pydantic_ai_name,
+        api_key: Callable[[ModelArm], str | None] = environment_key,
+    ) -> None:
+        """Take how an arm's model is named, and the key for an arm with a `base_url`."""
+        self._resolve = resolve
+        self._api_key = api_key
+        self._models: dict[tuple[str, str | None], Model[Any]] = {}
+        self._providers: dict[tuple[str, str | None], Provider[Any]] = {}
+        self._clients: list[AsyncOpenAI] = []
+        self._agents: OrderedDict[Any, tuple[Agent[Any, Any], Any]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        """Show how many models are in use; no address, no key."""
+        return f"PydanticAIExecutor(models={len(self._models)})"
+
+    async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
+        """Return the answer of the model, within `call.timeout_s`."""
+        run = _Run(arm, call)
+        return await guarded(self._answered(run), run.ours)
+
+    async def _answered(self, run: _Run) -> Answer[Any]:
+        async with run.limited():
+            agent, arguments = self._prepared(run)
+            result = await agent.run(run.call.prompt, **arguments)
+        return run.answer(result, result.output)
+
+    @asynccontextmanager
+    async def stream(self, arm: ModelArm, call: Call) -> AsyncIterator[AnswerStream]:
+        """Return the answer piece by piece; leaving the context closes the connection."""
+        run = _Run(arm, call)
+        try:
+            async with AsyncExitStack() as stack:
+                source = await guarded(self._opened(run, stack), run.ours)
+                pieces = await stack.enter_async_context(aclosing(run.pieces(source)))
+                yield Pieces(pieces)
+        except ExecutionError as error:
+            forgetting(error)  # it has passed through the agent's task groups
+            raise
+
+    async def _opened(self, run: _Run, stack: AsyncExitStack) -> StreamedRunResult[Any, Any]:
+        async with run.limited():
+            agent, arguments = self._prepared(run)
+            opened = agent.run_stream(run.call.prompt, **arguments)
+            return await stack.enter_async_context(opened)
+
+    async def close(self) -> None:
+        """Close every connection; a later call opens new ones."""
+        clients, providers = list(self._clients), list(self._providers.values())
+        self._clients.clear()
+        self._providers.clear()
+        self._models.clear()
+        for client in clients:
+            await client.close()
+        for provider in providers:  # leaving a provider closes the client that it made itself
+            async with provider:
+                pass
+
+    def _prepared(self, run: _Run) -> tuple[Agent[Any, Any], dict[str, Any]]:
+        call = run.call
+        agent, model = self._agent(call), self.model(run.arm)
+        return agent, {
+            "model": run.begun(_Metered(model, run.arm, call.message_history)),
+            "message_history": call.message_history or None,
+            "instructions": call.system_prompt,
+            "model_settings": call.model_settings and ModelSettings(**call.model_settings),  # type: ignore[typeddict-item]
+            "toolsets": call.toolsets or None,
+            "deps": call.deps,
+            "infer_name": False,
+        }
+
+    def _agent(self, call: Call) -> Agent[Any, Any]:
+        """Return an agent for this form of call, made once."""
+        # An empty text is not asked for once more: another model may do better.
+        retries = 0 if call.result_type is str else call.output_retries
+        key = (_identity(call.result_type), tuple(map(id, call.tools)), retries)
+        if key in self._agents:
+            self._agents.move_to_end(key)
+            return self._agents[key][0]
+        agent: Agent[Any, Any] = Agent(
+            output_type=call.result_type,
+            tools=call.tools,
+            retries={"output": retries},
+            name="conduit",
+        )
+        self._agents[key] = agent, (call.result_type, tuple(call.tools))  # what the ids stand for
+        if len(self._agents) > MAX_AGENTS:
+            self._agents.popitem(last=False)
+        return agent
+
+    def model(self, arm: ModelArm) -> Model[Any]:
+        """Return the PydanticAI model of an arm, made once."""
+        if arm.model is not None:
+            return infer_model(arm.model)
+        key = arm.id, arm.base_url
+        if key not in self._models:
+            self._models[key] = self._built(arm)
+        return self._models[key]
+
+    def _built(self, arm: ModelArm) -> Model[Any]:
+        name = self._resolve(arm)
+        try:
+            if arm.base_url is not None:
+                return self._compatible(arm, arm.base_url, name)
+            return infer_model(name, provider_factory=self._provider)
+        except ImportError as error:
+            raise _unusable(arm, name, "not_installed", error) from None
+        except UserError as error:
+            kind = "auth" if ":" in name else "not_found"
+            raise _unusable(arm, name, kind, error) from None
+        except ValueError as error:
+            raise _unusable(arm, name, "not_found", error) from None
+
+    def _compatible(self, arm: ModelArm, base_url: str, name: str) -> Model[Any]:
+        """Return a model of a server that speaks OpenAI's chat completions."""
+        key = arm.provider or "", base_url
+        if key not in self._providers:
+            client = self._client(base_url=base_url, api_key=self._api_key(arm) or NO_KEY)
+            self._providers[key] = OpenAIProvider(openai_client=client)
+        model_name = name.partition(":")[2] if _names_provider(name) else arm.id
+        return _CompatibleModel(model_name, provider=self._providers[key])
+
+    def _provider(self, name: str) -> Provider[Any]:
+        """Return a provider whose client never retries by itself, made once."""
+        key = name, None
+        if key not in self._providers:
+            if name in ("openai", "openai-chat", "openai-responses"):
+                infer_provider(name)  # says so when there is no key
+                provider: Provider[Any] = OpenAIProvider(openai_client=self._client())
+            else:
+                provider = infer_provider(name)
+            if hasattr(provider.client, "max_retries"):
+                provider.client.max_retries = 0
+            self._providers[key] = provider
+        return self._providers[key]
+
+    def _client(self, **arguments: Any) -> AsyncOpenAI:
+        client = AsyncOpenAI(max_retries=0, **arguments)
+        self._clients.append(client)
+        return client
+
+
+def _identity(result_type: Any) -> Any:
+    try:
+        hash(result_type)
+    except TypeError:
+        return id(result_type)
+    return result_type
+
+
+def _unusable(arm: ModelArm, name: str, kind: str, error: Exception) -> ProviderError:
+    """Return the error of a model that cannot even be asked, with the way out."""
+    provider = name.partition(":")[0]
+    ways = {
+        "auth": f"set {' or '.join(provider_key_names(provider)) or 'its key'}",
+        "not_installed": f'pip install "conduit-router[{provider}]"',
+        "not_found": "name it provider:model, as PydanticAI does",
+    }
+    failure = ProviderError(
+        f"{arm.id} cannot be asked through {provider!r}: {ways[kind]}", model=arm.id, kind=kind
+    )
+    failure.__cause__ = ForeignError(described(error))
+    return failure
+
+
+class _Run:
+    """One call under way: its clock, its limit, and what its requests have given so far."""
+
+    def __init__(self, arm: ModelArm, call: Call) -> None:
+        self.arm = arm
+        self.call = call
+        self.metered: _Metered | None = None
+        self._started = time.perf_counter()
+        self._first_s: float | None = None
+        self._partial: Any = None
+        self._limit = asyncio.timeout(call.timeout_s)
+        self._deadline = self._limit.when()
+
+    def begun(self, metered: _Metered) -> _Metered:
+        """Start the clock: the model is about to be asked."""
+        self._started = time.perf_counter()
+        self.metered = metered
+        return metered
+
+    def limited(self) -> asyncio.Timeout:
+        """Return what interrupts the next step at the deadline of the call."""
+        self._limit = asyncio.timeout_at(self._deadline)
+        return self._limit
+
+    def ours(self, error: Exception) -> Exception:
+        """Return the model's failures as ours, and what the caller's own code raised as it is."""
+        failure = self._failure(error)
+        if failure is None:
+            return error
+        if self.metered is not None:
+            failure.response = self.response(self.metered.read_so_far(), output_valid=False)
+        return failure
+
+    def _failure(self, error: Exception) -> ExecutionError | None:
+        if isinstance(error, ExecutionError):
+            return error
+        if isinstance(error, TimeoutError) and self._limit.expired():
+            return timed_out(self.arm.id, self.call.timeout_s, partial=self._partial)
+        if isinstance(error, UserError) or (self.metered and self.metered.is_streaming()):
+            return translated(error, self.arm.id, now=time.time(), partial=self._partial)
+        if isinstance(error, ContentFilterError):
+            return translated(error, self.arm.id, now=time.time(), kind="content_filter")
+        if isinstance(error, UnexpectedModelBehavior):
+            return self._cut() if self.metered and self.metered.was_cut() else self._invalid(error)
+        return None
+
+    def _invalid(self, error: Exception) -> OutputInvalid:
+        retries = self.metered.read_so_far().retries if self.metered else 0
+        words = f"{self.arm.id} {meaning('invalid_output').words}"
+        failure = OutputInvalid(words, model=self.arm.id, retries=retries)
+        failure.__cause__ = ForeignError(described(error))
+        return failure
+
+    def answer(
+        self, result: AgentRunResult[Any] | StreamedRunResult[Any, Any], data: Any
+    ) -> Answer[Any]:
+        """Return the data with what the whole call took."""
+        assert self.metered is not None
+        readings = read(result.new_messages(), self.metered.output_tools)
+        return Answer(
+            data=data,
+            response=self.response(readings, output_valid=True),
+            messages=result.all_messages(),
+        )
+
+    def response(self, readings: Readings, *, output_valid: bool) -> Response:
+        """Return what the call has taken until now."""
+        return response_of(
+            self.arm,
+            self.metered.given() if self.metered else [],
+            readings,
+            latency_s=time.perf_counter() - self._started,
+            first_s=self._first_s,
+            output_valid=output_valid,
+        )
+
+    async def pieces(self, source: StreamedRunResult[Any, Any]) -> AsyncGenerator[Any, None]:
+        """Yield text deltas or partial data, and then the `Answer`."""
+        is_text = self.call.result_type is str
+        stream: AsyncIterator[Any] = (
+            source.stream_text(delta=True, debounce_by=None)
+            if is_text
+            else source.stream_output(debounce_by=PARTIAL_EVERY_S)
+        )
+        while (piece := await guarded(self._next(stream), self.ours)) is not _END:
+            if self._first_s is None:
+                self._first_s = time.perf_counter() - self._started
+            self._partial = (self._partial or "") + piece if is_text else piece
+            yield piece
+        yield await guarded(self._whole(source), self.ours)
+
+    async def _next(self, stream: AsyncIterator[Any]) -> Any:
+        async with self.limited():
+            return await anext(stream, _END)
+
+    async def _whole(self, source: StreamedRunResult[Any, Any]) -> Answer[Any]:
+        assert self.metered is not None
+        async with self.limited():
+            data = await source.get_output()
+        if self.metered.was_cut():
+            raise self._cut()
+        return self.answer(source, data)
+
+    def _cut(self) -> ProviderError:
+        return ProviderError(
+            f"{self.arm.id} {meaning('malformed').words} (the stream has no end)",
+            model=self.arm.id,
+            kind="malformed",
+            partial=self._partial,
+        )
+
+
+_END = object()
+
+
+class _Metered(WrapperModel):
+    """Notes what the requests of one call gave, and raises what the model did wrong as ours."""
+
+    def __init__(self, wrapped: Model[Any], arm: ModelArm, history: Sequence[ModelMessage]) -> None:
+        super().__init__(wrapped)
+        self.output_tools: frozenset[str] = frozenset()
+        self._arm = arm
+        self._history = history
+        self._sent: Sequence[ModelMessage] = ()
+        self._responses: list[ModelResponse] = []
+        self._stream: StreamedResponse | None = None
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Ask the model."""
+        self._note(messages, model_request_parameters)
+        asked = self.wrapped.request(messages, model_settings, model_request_parameters)
+        response = await guarded(asked, self._ours)
+        self._responses.append(response)
+        return response
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Ask the model for a stream; what breaks it later is told apart by `is_streaming`."""
+        self._note(messages, model_request_parameters)
+        async with AsyncExitStack() as stack:
+            opened = self.wrapped.request_stream(
+                messages, model_settings, model_request_parameters, run_context
+            )
+            self._stream = await guarded(stack.enter_async_context(opened), self._ours)
+            yield self._stream
+
+    def _note(self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> None:
+        self.output_tools = frozenset(tool.name for tool in parameters.output_tools)
+        self._sent = messages
+        if self._stream is not None:
+            self._responses.append(self._stream.get())
+            self._stream = None
+
+    def _ours(self, error: Exception) -> Exception:
+        if isinstance(error, ExecutionError):
+            return error
+        return translated(error, self._arm.id, now=time.time())
+
+    def given(self) -> list[ModelResponse]:
+        """Return the responses until now, the last perhaps in part."""
+        return [*self._responses, *([self._stream.get()] if self._stream is not None else [])]
+
+    def is_streaming(self) -> bool:
+        """Return whether a stream has begun and not ended."""
+        return self._stream is not None and self._stream.get().state == "incomplete"
+
+    def was_cut(self) -> bool:
+        """Return whether the last stream ended without the word that it was over."""
+        stream = self._stream
+        if stream is None:
+            return False
+        if isinstance(stream, _CompatibleStream):
+            return not stream.has_ended
+        response = stream.get()
+        tells = isinstance(self.wrapped, OpenAIChatModel)
+        return response.state == "incomplete" or (tells and response.finish_reason is None)
+
+    def read_so_far(self) -> Readings:
+        """Return the retries and tool calls of this call until its last request."""
+        before = read(self._history, self.output_tools)
+        return read(self._sent, self.output_tools).since(before)
+
+
+class _CompatibleModel(OpenAIChatModel):
+    """A model of an OpenAI-compatible server, which may say what a call cost."""
+
+    def _process_provider_details(self, response: chat.ChatCompletion) -> dict[str, Any] | None:
+        return _with_cost(super()._process_provider_details(response), response.usage)
+
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return _CompatibleStream
+
+
+class _CompatibleStream(OpenAIStreamedResponse):
+    has_ended = False  # a chunk said why it ended; PydanticAI may assume that it did
+
+    def _map_usage(self, response: chat.ChatCompletionChunk) -> RequestUsage:
+        if response.choices and response.choices[0].finish_reason:
+            self.has_ended = True
+        self.provider_details = _with_cost(self.provider_details, response.usage)
+        return super()._map_usage(response)
+
+
+def _with_cost(
+    details: dict[str, Any] | None, usage: CompletionUsage | None
+) -> dict[str, Any] | None:
+    told = (usage.model_extra or {}).get("cost") if usage is not None else None
+    return details if told is None else {**(details or {}), "cost": told}
