@@ -38,7 +38,9 @@ if TYPE_CHECKING:
         RoutingDecision,
         RoutingResult,
     )
+    from conduit.catalogue.models import supported_models
     from conduit.engines.bandits.policies import register_policy
+    from conduit.engines.router import Router
 else:
     # One table says where each public name lives; the block above tells type checkers the same.
     __getattr__ = exporter(
@@ -67,7 +69,9 @@ else:
             "Response": "conduit.core.models",
             "RoutingDecision": "conduit.core.models",
             "RoutingResult": "conduit.core.models",
+            "supported_models": "conduit.catalogue.models",
             "register_policy": "conduit.engines.bandits.policies",
+            "Router": "conduit.engines.router",
         },
     )
 
@@ -91,12 +95,14 @@ __all__ = [
     "QueryConstraints",
     "QueryFeatures",
     "Response",
+    "Router",
     "RoutingDecision",
     "RoutingResult",
     "StorageUnavailable",
     "UnknownDecision",
     "__version__",
     "register_policy",
+    "supported_models",
 ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.cache.base import FeatureCache, cache_key
+from conduit.cache.base import FeatureCache, MemoryCache, cache_key
 from conduit.core.models import Query, QueryFeatures, Vector
 from conduit.engines import features
 from conduit.engines.embeddings.base import Embedder, create_embedder
@@ -43,7 +43,8 @@ class Analyzer:
     ) -> None:
         """Take an embedder (or its name); without a cache every text is analysed anew."""
         self.embedder = create_embedder(embedder)
-        self.cache = cache
+        self.cache: FeatureCache = MemoryCache(max_entries=0) if cache is None else cache
+        self._remote = not isinstance(self.cache, MemoryCache)
         self.tables = tables or features.feature_tables(self.embedder.id, self.embedder.dim)
         self.schema = features.schema_id(self.embedder.id, tables)
         self.dim = features.VECTOR_DIM
@@ -54,50 +55,35 @@ class Analyzer:
 
     async def analyse(self, query: Query) -> QueryFeatures:
         """Return the features of a query without holding up the event loop."""
+        if not self.embedder.blocking and not self._remote:
+            return self.analyse_now(query)
         key = self._key(query)
-        if self.cache is None or self.cache.local:
-            if not self.embedder.blocking:
-                return self.analyse_now(query)
-            found = self._cached_now(key)
-        else:
-            found = await self.cache.get(key)
+        found = await self.cache.get(key)
         if found is not None:
             return found
-        result = await self._computed(query)
-        if self.cache is not None and result.degraded is None:
-            await self.cache.put(key, result)
-        return result
+        text = features.clip_text(query.text)
+        if not self.embedder.blocking:
+            return self._kept(key, self._features(query, text, *self._embedded(text)))
+        if self._batcher is None:
+            self._batcher = _Batcher(self._embed_batch)
+        return self._kept(key, self._features(query, text, *await self._batcher.embed(text)))
 
     def analyse_now(self, query: Query) -> QueryFeatures:
         """Return the features in this thread, however long the embedder takes."""
         key = self._key(query)
-        found = self._cached_now(key)
+        found = self.cache.get_now(key)
         if found is not None:
             return found
         text = features.clip_text(query.text)
-        result = self._features(query, text, *self._embedded(text))
-        if self.cache is not None and self.cache.local and result.degraded is None:
-            self.cache.put_now(key, result)
+        return self._kept(key, self._features(query, text, *self._embedded(text)))
+
+    def _kept(self, key: str, result: QueryFeatures) -> QueryFeatures:
+        if result.degraded is None:
+            self.cache.put(key, result)
         return result
 
     def _key(self, query: Query) -> str:
-        if self.cache is None:
-            return ""
         return cache_key(self.embedder.id, self.schema, query.text, query.task)
-
-    def _cached_now(self, key: str) -> QueryFeatures | None:
-        if self.cache is None or not self.cache.local:
-            return None
-        return self.cache.get_now(key)
-
-    async def _computed(self, query: Query) -> QueryFeatures:
-        text = features.clip_text(query.text)
-        if not self.embedder.blocking:
-            return self._features(query, text, *self._embedded(text))
-        if self._batcher is None:
-            self._batcher = _Batcher(self._embed_batch)
-        embedding, problem = await self._batcher.embed(text)
-        return self._features(query, text, embedding, problem)
 
     # many texts --------------------------------------------------------------------------------
 

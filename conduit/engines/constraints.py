@@ -44,7 +44,7 @@ def eligible(
     }
     if len(reasons) < len(arms):
         return _eligibility(arms, reasons, ())
-    if limits.strict or len(hard) == len(arms) and not unavailable:
+    if limits.strict or (len(hard) == len(arms) and not unavailable):
         raise NoEligibleModel(reasons)
     kept, steps = _relaxed(arms, expected, limits, hard)
     left = {a.id: r for a in arms if a.id not in kept and (r := reasons.get(a.id)) is not None}

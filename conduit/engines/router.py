@@ -12,8 +12,21 @@ from typing import Any, Self
 
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
 from conduit.catalogue.models import arms_from_environment, complete_arm, default_arms
-from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision, finite, unknown_name
-from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry, Snapshot
+from conduit.core.errors import (
+    ConfigurationError,
+    InvalidInput,
+    UnknownDecision,
+    finite,
+    unknown_name,
+)
+from conduit.core.events import (
+    SOURCE_RANK,
+    DecisionRecord,
+    Evidence,
+    FeedbackRow,
+    LogEntry,
+    Snapshot,
+)
 from conduit.core.models import (
     Feedback,
     ImplicitFeedback,
@@ -31,7 +44,7 @@ from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Follower
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.storage import receipts
-from conduit.storage.base import Ack, MemoryStore, Store, new_id
+from conduit.storage.base import Ack, MemoryStore, Store, StoreHealth, new_id
 
 REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
 CONVERSATIONS = 10_000
@@ -80,7 +93,7 @@ class Router:
         store: Store | None = None,
         seed: int | None = None,
         name: str = "default",
-        secret: str | bytes | None = None,
+        secret: str | None = None,
         floor: float = FLOOR,
         prior_observations: float | None = None,
         change_detection: bool = True,
@@ -99,9 +112,8 @@ class Router:
         arms, self._note = _arms(models, environ)
         self.name = name
         self.preferences = Preferences.of(preferences)
-        self.cache = cache or open_cache(
-            cache_enabled, redis_url or environ.get("REDIS_URL"), cache_ttl
-        )
+        redis_url = redis_url or environ.get("REDIS_URL")
+        self.cache = open_cache(cache_enabled, redis_url, cache_ttl) if cache is None else cache
         self.analyzer = analyzer or Analyzer(embedding_model, cache=self.cache)
         self.store: Store = store or MemoryStore(clock=clock)
         self.durable = store is not None and not isinstance(store, MemoryStore)
@@ -448,6 +460,10 @@ class Router:
             embedder=self.analyzer.embedder.id,
             learning_paused=self._follower.behind,
         )
+
+    async def store_health(self) -> StoreHealth:
+        """Return the truth about the store, and how far learning lags behind its log."""
+        return await self.store.health(router=self.name, cursor=self._follower.cursor)
 
     def get_cache_stats(self) -> CacheStats:
         """Return hits, misses, errors and the state of the circuit of the feature cache."""

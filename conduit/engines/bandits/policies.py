@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.errors import ConfigurationError, unknown_name
-from conduit.engines.bandits.base import ArmPrior, Arrays, Floats, Policy, PolicyFactory, Prediction, Step, View
+from conduit.engines.bandits.base import (
+    ArmPrior,
+    Arrays,
+    Floats,
+    Policy,
+    PolicyFactory,
+    Prediction,
+    Step,
+    View,
+)
 from conduit.engines.bandits.estimates import ArmMeans, RidgeArms
 from conduit.engines.bandits.explorations import (
     BestQuality,

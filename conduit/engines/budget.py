@@ -1,0 +1,139 @@
+"""Spend limits: reserve the worst case before a call, settle what it really cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from conduit.core.errors import BudgetExceeded, InvalidInput, finite, unknown_name
+from conduit.core.models import ModelArm
+from conduit.storage.base import Store, new_id
+
+PERIODS = ("day", "month", "total")
+SCOPES = ("router", "user")
+RESERVATION_TTL_S = 300.0  # after which what a dead process reserved may be spent by others
+MAX_OUTPUT_TOKENS = 4096  # of a call that does not set its own limit; passed on to the provider
+UNKNOWN_USER = "-"  # all callers without a user id share one limit
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit in dollars per day, month (UTC) or for good, for a router or for each user.
+
+    With `pace=True` the weight of cost follows the spend, so that the budget lasts its period.
+    """
+
+    usd: float
+    per: Literal["day", "month", "total"] = "day"
+    scope: Literal["router", "user"] = "router"
+    pace: bool = False
+    expected_queries: int | None = None  # in one period, for pacing; learned from traffic without
+
+    def __post_init__(self) -> None:
+        """Refuse limits that are not dollars, and unknown periods and scopes."""
+        if finite(self.usd, "usd", low=0.0) == 0.0:
+            raise InvalidInput("a budget must be above 0", field="usd", value=self.usd)
+        for name, value, known in (("per", self.per, PERIODS), ("scope", self.scope, SCOPES)):
+            if value not in known:
+                raise InvalidInput(unknown_name(name, value, known), field=name)
+
+    def period(self, now: float) -> tuple[float, float | None]:
+        """Return when the current period began and when the next one does (epoch seconds)."""
+        if self.per == "total":
+            return 0.0, None
+        at = datetime.fromtimestamp(now, UTC)
+        start = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        if self.per == "day":
+            return start.timestamp(), (start + timedelta(days=1)).timestamp()
+        start = start.replace(day=1)
+        following = (start + timedelta(days=32)).replace(day=1)
+        return start.timestamp(), following.timestamp()
+
+    def key(self, router: str, user_key: str | None) -> str:
+        """Return whose spend this is."""
+        whose = "*" if self.scope == "router" else user_key or UNKNOWN_USER
+        return f"{router}|{self.scope}|{whose}|{self.per}"
+
+
+def worst_case_usd(arm: ModelArm, input_tokens: float, max_output_tokens: float) -> float | None:
+    """Return the most that one call can cost, or None when its price is unknown."""
+    if not arm.priced:
+        return None
+    return (
+        input_tokens * (arm.input_usd_per_mtok or 0.0)
+        + max_output_tokens * (arm.output_usd_per_mtok or 0.0)
+    ) / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Money set aside for one call, in every budget that it counts against."""
+
+    ids: tuple[str, ...]
+    amount_usd: float
+
+
+class Budgets:
+    """All limits of one service, kept in the store, so that replicas share them."""
+
+    def __init__(
+        self,
+        budgets: Sequence[Budget],
+        store: Store,
+        router: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        ttl_s: float = RESERVATION_TTL_S,
+    ) -> None:
+        """Watch over the given limits."""
+        self.budgets = tuple(budgets)
+        self._store = store
+        self._router = router
+        self._clock = clock
+        self._ttl_s = ttl_s
+
+    async def left_usd(self, user_key: str | None) -> float:
+        """Return what the tightest limit leaves now."""
+        now = self._clock()
+        left = float("inf")
+        for budget in self.budgets:
+            spend = await self._store.spend(budget.key(self._router, user_key), budget.period(now)[0])
+            used = 0.0 if spend is None else spend.spent_usd + spend.reserved_usd
+            left = min(left, budget.usd - used)
+        return left
+
+    async def reserve(self, amount_usd: float, user_key: str | None) -> Hold:
+        """Set an amount aside in every limit, or raise BudgetExceeded and set nothing aside."""
+        now = self._clock()
+        held: list[str] = []
+        for budget in self.budgets:
+            start, end = budget.period(now)
+            identity = new_id(now)
+            granted = await self._store.reserve(
+                budget.key(self._router, user_key),
+                start,
+                limit_usd=budget.usd,
+                amount_usd=amount_usd,
+                reservation_id=identity,
+                now=now,
+                expires_at=now + self._ttl_s,
+            )
+            if not granted.granted:
+                await self.settle(Hold(ids=tuple(held), amount_usd=amount_usd), 0.0)
+                raise BudgetExceeded(
+                    limit_usd=budget.usd,
+                    left_usd=max(granted.left_usd, 0.0),
+                    resets_at=end,
+                    scope=f"{budget.scope} and {budget.per}" if end else budget.scope,
+                )
+            held.append(identity)
+        return Hold(ids=tuple(held), amount_usd=amount_usd)
+
+    async def settle(self, hold: Hold, actual_usd: float | None) -> None:
+        """Book what a call really cost; an unknown cost is booked as the worst case."""
+        spent = hold.amount_usd if actual_usd is None else actual_usd
+        for identity in hold.ids:
+            await self._store.settle(identity, spent)
