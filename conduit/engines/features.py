@@ -453,7 +453,7 @@ def heads(space: str) -> Heads:
             archive[f"{space}.domain.weights"],
             archive[f"{space}.domain.bias"],
             archive[f"{space}.complexity.weights"],
-            float(archive[f"{space}.complexity.bias"]),
+            archive[f"{space}.complexity.bias"].item(),
         )
 
 
