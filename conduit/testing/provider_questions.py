@@ -55,7 +55,7 @@ class Question:
         said = plain(str(answer))
         if _NUMBER.fullmatch(self.expected):
             return float(self.expected) in map(float, _NUMBER.findall(_THOUSANDS.sub("", said)))
-        if said.strip(" \n.!\"'").casefold() == self.expected.casefold():
+        if _bare(said) == _bare(self.expected):
             return True
         return _mentions(said, self.expected) and not any(_mentions(said, w) for w in self.wrong)
 
@@ -139,7 +139,12 @@ def _recognise(prompt: str) -> Question:
 def _echo(prompt: str) -> Question:
     """Return the question of an unknown prompt: whoever repeats how it begins is right."""
     said = " ".join(plain(prompt[: 10 * ECHO_CHARS]).split())[:ECHO_CHARS].strip()
-    return Question(prompt, OTHER, f"{ECHO}{said}", ("I am not sure what you mean.",))
+    return Question(prompt, OTHER, f"{ECHO}{said}".strip(), ("I am not sure what you mean.",))
+
+
+def _bare(text: str) -> str:
+    """Return a text without the quotes, stops and case that an answer may have or lack."""
+    return text.strip(" \n.!\"'").casefold()
 
 
 def _mentions(text: str, wanted: str) -> bool:

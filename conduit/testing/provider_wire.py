@@ -183,8 +183,10 @@ class ResponsesWire:
 
     def error_event(self, code: str, message: str) -> Event:
         """Return the event that reports a failure in the middle of a stream."""
-        body = {"type": "error", "code": code, "message": message, "param": None}
-        return Event(_sse(body | {"sequence_number": 1_000}, "error"))
+        # Nested, as it is sent, and flat, as it is documented.
+        error = {"type": "server_error", "code": code, "message": message, "param": None}
+        body = {**error, "type": "error", "error": error, "sequence_number": 1_000}
+        return Event(_sse(body, "error"))
 
     def _output(self, said: Completion, request_id: str) -> list[dict[str, Any]]:
         if not said.has_choices:

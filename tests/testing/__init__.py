@@ -1,0 +1,1 @@
+"""Tests of what Conduit ships for testing."""
