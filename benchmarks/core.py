@@ -123,7 +123,7 @@ def main() -> None:
     notes = [
         "CPU time of the thread; OMP_NUM_THREADS=1. 37 features are 29 and 8 task columns.",
         f"greatest |A·A⁻¹ − I| after {updates:,} updates of 5 models: {residual:.1e}",
-        f"memory grown by {updates:,} updates of 50 models, after the first thousand: {grown:.0f} KB",
+        f"memory grown by {updates:,} updates of 50 models after the first 1,000: {grown:.0f} KB",
     ]
     print("\n".join(notes))
     results_page.write("core", rows, title="The learning core", notes=notes)

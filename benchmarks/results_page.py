@@ -14,7 +14,9 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(name: str, rows: Sequence[Mapping[str, Any]], *, title: str, notes: Sequence[str] = ()) -> None:
+def write(
+    name: str, rows: Sequence[Mapping[str, Any]], *, title: str, notes: Sequence[str] = ()
+) -> None:
     """Keep a benchmark's rows as JSON, and renew the page."""
     RESULTS.mkdir(exist_ok=True)
     found = {
@@ -30,11 +32,21 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], *, title: str, notes: Se
 
 
 def _renew_page() -> None:
-    parts = ["# Measured results", "", "Made by `make bench`; each table is one JSON file beside it."]
+    parts = [
+        "# Measured results",
+        "",
+        "Made by `make bench`; each table is one JSON file beside it.",
+    ]
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
-        parts += ["", f"## {found['title']}", "", f"`python -m benchmarks.{path.stem}`, {found['measured_on']}, "
-                  f"Python {found['python']}, numpy {found['numpy']}.", ""]
+        parts += [
+            "",
+            f"## {found['title']}",
+            "",
+            f"`python -m benchmarks.{path.stem}`, {found['measured_on']}, "
+            f"Python {found['python']}, numpy {found['numpy']}.",
+            "",
+        ]
         parts += [f"* {note}" for note in found["notes"]] + [""]
         parts += as_table(found["rows"])
     (RESULTS / "README.md").write_text("\n".join(parts).rstrip() + "\n")

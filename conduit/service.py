@@ -130,7 +130,9 @@ class Service:
             )
         finally:
             await self._end(request)
-        return self._result(request, served.answer.data, served.answer.response, served.answer.messages)
+        return self._result(
+            request, served.answer.data, served.answer.response, served.answer.messages
+        )
 
     @asynccontextmanager
     async def stream(
@@ -205,7 +207,9 @@ class Service:
         self._requests += 1
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         call = Call(prompt, result_type=result_type or self.default_result_type, **options)
-        unavailable = self.health_of_models.blocked(time.monotonic(), list(self.router.learner.models))
+        unavailable = self.health_of_models.blocked(
+            time.monotonic(), list(self.router.learner.models)
+        )
         if len(unavailable) == len(self.router.learner.models):
             unavailable = {}  # every model is in trouble: the chain asks the one that is free first
         decision = await self.router.route(query, unavailable=unavailable)
@@ -400,7 +404,10 @@ class _Request:
 
     def spent_usd(self) -> float | None:
         """Return what the attempts cost together, or None when an answer's cost is unknown."""
-        if any(a.failure is None and (a.response is None or a.response.cost_usd is None) for a in self.attempts):
+        if any(
+            a.failure is None and (a.response is None or a.response.cost_usd is None)
+            for a in self.attempts
+        ):
             return None
         return sum(a.response.cost_usd or 0.0 for a in self.attempts if a.response is not None)
 
@@ -462,7 +469,7 @@ def _query(
 
 
 def text_of(prompt: str | Sequence[Any]) -> str:
-    """Return what text there is in a prompt; images and files are routed by the text beside them."""
+    """Return what text there is in a prompt: images are routed by the text beside them."""
     if isinstance(prompt, str):
         return prompt
     return "\n".join(part for part in prompt if isinstance(part, str)) or "(no text)"
@@ -572,4 +579,12 @@ def create_router(
     return Router(arms, **options)
 
 
-__all__ = ["AnswerInParts", "BudgetExceeded", "Health", "Service", "ServiceStats", "create_router", "create_service"]
+__all__ = [
+    "AnswerInParts",
+    "BudgetExceeded",
+    "Health",
+    "Service",
+    "ServiceStats",
+    "create_router",
+    "create_service",
+]

@@ -156,7 +156,7 @@ class BudgetExceeded(ConduitError):
     def __init__(
         self, *, limit_usd: float, left_usd: float, resets_at: float | None, scope: str
     ) -> None:
-        """Keep the limit, what is left of it, and when it starts anew (epoch seconds, or never)."""
+        """Keep the limit, what is left of it, and when it starts anew (epoch seconds)."""
         when = "never resets" if resets_at is None else f"resets at {resets_at:.0f} (epoch seconds)"
         super().__init__(
             f"budget of ${limit_usd:.4f} per {scope} leaves ${left_usd:.4f}, "
@@ -203,7 +203,9 @@ def finite(
 ) -> float:
     """Return the value as a float within [low, high], or raise InvalidInput naming the field."""
     expected = _range_words(low, high)
-    if isinstance(value, bool) or not isinstance(value, int | float) and not _is_numpy_real(value):
+    if isinstance(value, bool) or (
+        not isinstance(value, int | float) and not _is_numpy_real(value)
+    ):
         raise InvalidInput(
             f"{field} must be {expected}, got {type(value).__name__}",
             field=field,

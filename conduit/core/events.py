@@ -1,4 +1,4 @@
-"""What the log holds and the learner eats: decisions, outcomes, and snapshots of what was learned."""
+"""What the log holds and the learner eats: decisions, outcomes, snapshots."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Evidence:
     key: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range; a failed call is quality 0 unless somebody says otherwise."""
+        """Refuse numbers out of range; a failed call is quality 0 unless told otherwise."""
         if self.error is not None and self.quality is None:
             object.__setattr__(self, "quality", 0.0)
         optional_finite(self.quality, "quality", low=0.0, high=1.0)
@@ -109,7 +109,11 @@ class Outcome:
 
     def __post_init__(self) -> None:
         """Own a read-only float32 copy of x, and refuse numbers out of range."""
-        if not (isinstance(self.x, np.ndarray) and self.x.dtype == np.float32 and not self.x.flags.writeable):
+        if not (
+            isinstance(self.x, np.ndarray)
+            and self.x.dtype == np.float32
+            and not self.x.flags.writeable
+        ):
             object.__setattr__(self, "x", as_vector(self.x))
         if self.error is not None and self.quality is None:
             object.__setattr__(self, "quality", 0.0)
@@ -231,8 +235,8 @@ class Snapshot:
             "shared": _index(self.shared, arrays),
         }
         head = json.dumps(
-            {"policy": self.policy, "schema": self.schema, "dim": self.dim, "local": dict(self.local),
-             "applied": self.applied, "index": index},
+            {"policy": self.policy, "schema": self.schema, "dim": self.dim,
+             "local": dict(self.local), "applied": self.applied, "index": index},
             separators=(",", ":"),
         ).encode()  # fmt: skip
         body = struct.pack("<I", len(head)) + head + b"".join(arrays)

@@ -36,7 +36,9 @@ def normalise_text(text: str) -> str:
             f"text must be a string, got {type(text).__name__}", field="text", expected="a string"
         )
     if not text:
-        raise InvalidInput("text must not be empty", field="text", expected="1 to 1,000,000 characters")
+        raise InvalidInput(
+            "text must not be empty", field="text", expected="1 to 1,000,000 characters"
+        )
     if len(text) > MAX_TEXT_CHARS:
         raise InvalidInput(
             f"text has {len(text):,} characters; at most {MAX_TEXT_CHARS:,} are routed",
@@ -93,6 +95,10 @@ class QueryConstraints:
         """Return constraints from themselves, a mapping of their fields, or None."""
         if value is None or isinstance(value, cls):
             return value
+        if not isinstance(value, Mapping):
+            raise InvalidInput(
+                "constraints must be QueryConstraints or a mapping", field="constraints"
+            )
         return cls(**_known_fields(cls, value, "constraint"))
 
 
@@ -139,6 +145,10 @@ class Preferences:
                     unknown_name("preference", value, tuple(PRESETS)), field="preferences"
                 )
             return PRESETS[value]
+        if not isinstance(value, Mapping):
+            raise InvalidInput(
+                "preferences must be Preferences, a preset or a mapping", field="preferences"
+            )
         return cls(**_known_fields(cls, value, "preference"))
 
 
@@ -259,7 +269,14 @@ class QueryFeatures:
         return hash((self.schema, self.vector.tobytes()))
 
     def _readings(self) -> dict[str, Any]:
-        names = ("schema", "token_estimate", "complexity_score", "domain", "domain_confidence", "degraded")
+        names = (
+            "schema",
+            "token_estimate",
+            "complexity_score",
+            "domain",
+            "domain_confidence",
+            "degraded",
+        )
         return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> str:
@@ -354,7 +371,7 @@ class RoutingDecision:
         user_id: str | None = None,
         receipt: Any = None,
     ) -> None:
-        """Keep the choice; confidence, propensity, estimates and receipt are worked out on demand."""
+        """Keep the choice; confidence, propensity, estimates and receipt come on demand."""
         self.id = id
         self._choice = choice
         self.features = features
@@ -408,7 +425,8 @@ class RoutingDecision:
         e = self.estimates[self.selected_model]
         cost = "an unknown price" if e.cost_usd is None else f"${e.cost_usd:.2g}"
         parts = [
-            f"{e.model} is expected to reach quality {e.quality:.2f} ± {e.quality_sd:.2f} for {cost}",
+            f"{e.model} is expected to reach quality {e.quality:.2f} ± {e.quality_sd:.2f}"
+            f" for {cost}",
             f"the best of {len(self.estimates)} with probability {self.confidence:.2f}",
         ]
         if self.constraints_relaxed:
@@ -443,15 +461,20 @@ class Feedback:
         optional_finite(self.user_rating, "user_rating", low=1.0, high=5.0)
         optional_finite(self.given_at, "given_at", low=0.0)
         if self.met_expectations is not None and not isinstance(self.met_expectations, bool):
-            raise InvalidInput("met_expectations must be True, False or None", field="met_expectations")
-        if self.quality_score is None and self.user_rating is None and self.met_expectations is None:
+            raise InvalidInput(
+                "met_expectations must be True, False or None", field="met_expectations"
+            )
+        if (
+            self.quality_score is None
+            and self.user_rating is None
+            and self.met_expectations is None
+        ):
             raise InvalidInput(
                 "feedback needs quality_score, user_rating or met_expectations",
                 field="quality_score",
             )
         if self.source not in SOURCES:
             raise InvalidInput(unknown_name("source", self.source, SOURCES), field="source")
-
 
     @property
     def quality(self) -> float:
@@ -482,7 +505,7 @@ def quality_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitFeedback:
-    """What a call showed by itself: how it ended, what it took, and the quality that it hints at."""
+    """What a call showed by itself: how it ended, what it took, what quality it hints at."""
 
     signal: str  # the kind, for its reliability
     quality: float | None = None
@@ -559,8 +582,26 @@ def _known_fields(cls: type, values: Mapping[str, Any], kind: str) -> dict[str, 
 
 
 __all__ = [
-    "Choice", "Exclusion", "Feedback", "ImplicitFeedback", "MAX_TEXT_CHARS", "ModelArm",
-    "ModelEstimate", "PRESETS", "Preferences", "Query", "QueryConstraints", "QueryFeatures",
-    "Response", "RoutingDecision", "RoutingResult", "SOURCES", "Source", "Vector", "as_vector",
-    "normalise_text", "quality_of", "shown",
+    "MAX_TEXT_CHARS",
+    "PRESETS",
+    "SOURCES",
+    "Choice",
+    "Exclusion",
+    "Feedback",
+    "ImplicitFeedback",
+    "ModelArm",
+    "ModelEstimate",
+    "Preferences",
+    "Query",
+    "QueryConstraints",
+    "QueryFeatures",
+    "Response",
+    "RoutingDecision",
+    "RoutingResult",
+    "Source",
+    "Vector",
+    "as_vector",
+    "normalise_text",
+    "quality_of",
+    "shown",
 ]  # fmt: skip

@@ -111,9 +111,11 @@ class Analyzer:
             return [self._missing(f"the embedder raised {type(error).__name__}")] * len(texts)
         if rows.shape != (len(texts), self.embedder.dim):
             return [self._missing(f"the embedder returned shape {rows.shape}")] * len(texts)
-        finite = np.isfinite(rows).all(axis=1)
+        finite = np.asarray(np.isfinite(rows).all(axis=1))
         return [
-            (row, None) if ok else self._missing("the embedder returned numbers that are not finite")
+            (row, None)
+            if ok
+            else self._missing("the embedder returned numbers that are not finite")
             for row, ok in zip(rows, finite, strict=True)
         ]
 

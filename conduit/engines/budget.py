@@ -100,7 +100,9 @@ class Budgets:
         now = self._clock()
         left = float("inf")
         for budget in self.budgets:
-            spend = await self._store.spend(budget.key(self._router, user_key), budget.period(now)[0])
+            spend = await self._store.spend(
+                budget.key(self._router, user_key), budget.period(now)[0]
+            )
             used = 0.0 if spend is None else spend.spent_usd + spend.reserved_usd
             left = min(left, budget.usd - used)
         return left

@@ -67,7 +67,9 @@ def _hard_reasons(
     reasons = {a.id: unavailable[a.id] for a in arms if a.id in unavailable}
     for arm in arms:
         if arm.context_window is not None and input_tokens > arm.context_window:
-            reasons[arm.id] = f"about {input_tokens:.0f} tokens exceed its window of {arm.context_window}"
+            reasons[arm.id] = (
+                f"about {input_tokens:.0f} tokens exceed its window of {arm.context_window}"
+            )
     return reasons
 
 
@@ -82,7 +84,8 @@ def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str
         elif e.cost_usd[k] > limits.max_cost:
             return f"expected cost ${e.cost_usd[k]:.3g} is over max_cost ${limits.max_cost:.3g}"
     if limits.max_latency is not None and e.known[1][k] and e.latency_s[k] > limits.max_latency:
-        return f"expected latency {e.latency_s[k]:.3g} s is over max_latency {limits.max_latency:.3g} s"
+        expected = f"expected latency {e.latency_s[k]:.3g} s"
+        return f"{expected} is over max_latency {limits.max_latency:.3g} s"
     quality = e.prediction.quality[k]
     if limits.min_quality is not None and quality < limits.min_quality:
         return f"expected quality {quality:.3f} is under min_quality {limits.min_quality:.3f}"
@@ -95,18 +98,16 @@ def _relaxed(
     """Return the models that the least relaxation lets in, and what was relaxed."""
     usable = [(k, a) for k, a in enumerate(arms) if a.id not in hard] or list(enumerate(arms))
     own = [(k, a) for k, a in usable if a.provider == limits.preferred_provider]
-    for pool, wanted in ((own, limits), (usable, replace(limits, preferred_provider=None))):
-        if not pool:
-            continue
+    anyones = replace(limits, preferred_provider=None)
+    for pool, wanted in ((own, limits), (usable, anyones)):
         for step in range(STEPS + 1):
             loosened = _loosened(wanted, step)
             kept = {a.id for k, a in pool if _reason(a, k, e, loosened) is None}
             if kept:
                 return kept, _named(limits, loosened)
-        if pool is own and limits.preferred_provider is not None:
-            continue
-    dropped = QueryConstraints()
-    return {a.id for _, a in usable}, _named(limits, dropped)
+    kept = {a.id for _, a in own or usable}
+    provider = limits.preferred_provider if own else None
+    return kept, _named(limits, QueryConstraints(preferred_provider=provider))
 
 
 def _loosened(limits: QueryConstraints, step: int) -> QueryConstraints:

@@ -205,10 +205,15 @@ class _Arms:
             [(a.input_usd_per_mtok or 0.0) / 1e6 if a.priced else 0.0 for a in self.arms]
         )
         self.in_tokens = tuple(a.priced for a in self.arms)
-        free = [a.priced and not a.input_usd_per_mtok and not a.output_usd_per_mtok for a in self.arms]
+        free = [
+            a.priced and not a.input_usd_per_mtok and not a.output_usd_per_mtok for a in self.arms
+        ]
         self.prior_known = np.array(
             [
-                [(a.priced and a.output_tokens is not None) or f for a, f in zip(self.arms, free, strict=True)],
+                [
+                    (a.priced and a.output_tokens is not None) or f
+                    for a, f in zip(self.arms, free, strict=True)
+                ],
                 [a.latency_s is not None for a in self.arms],
             ],
             dtype=np.bool_,
@@ -216,7 +221,7 @@ class _Arms:
 
 
 def spend_usd(arm: ModelArm) -> float:
-    """Return the dollars of one unit of spend: an output token where it has a price, else a dollar."""
+    """Return the dollars of one unit of spend: of an output token where priced, else one."""
     return (arm.output_usd_per_mtok or 0.0) / 1e6 if arm.priced else 1.0
 
 
@@ -324,7 +329,9 @@ class Learner:
         self._read_known()
 
     def _read_noise(self) -> None:
-        self._noise = np.maximum(self.policy.noise(), 0.0) if self.models else np.zeros((0, OUTPUTS))
+        self._noise = (
+            np.maximum(self.policy.noise(), 0.0) if self.models else np.zeros((0, OUTPUTS))
+        )
         self._noise[:, QUALITY] = np.maximum(self._noise[:, QUALITY], LEAST_NOISE)
 
     def _read_known(self) -> None:
@@ -457,7 +464,9 @@ class Learner:
         if rows is None:
             if not ids:
                 raise InvalidInput(
-                    "candidates must not be empty", field="candidates", expected="at least one model id"
+                    "candidates must not be empty",
+                    field="candidates",
+                    expected="at least one model id",
                 )
             if len(set(ids)) != len(ids):
                 raise InvalidInput("candidates must not repeat", field="candidates", value=ids)
@@ -518,7 +527,9 @@ class Learner:
                 self._input[0] += event.input_tokens
                 self._input[1] += 1.0
         self.applied += 1
-        if self.applied % NOISE_EVERY == 0 or (self.applied < NOISE_EVERY and self.applied % 8 == 0):
+        if self.applied % NOISE_EVERY == 0 or (
+            self.applied < NOISE_EVERY and self.applied % 8 == 0
+        ):
             self._read_noise()
         if self._guess:
             self._read_known()
@@ -620,7 +631,11 @@ class Learner:
     def merge(self, other: Snapshot | Learner) -> None:
         """Add what another learner learned from outcomes that this one has not seen."""
         snapshot = other.snapshot() if isinstance(other, Learner) else other
-        if (snapshot.policy, snapshot.dim, snapshot.schema) != (self.policy.name, self.dim, self.schema):
+        if (snapshot.policy, snapshot.dim, snapshot.schema) != (
+            self.policy.name,
+            self.dim,
+            self.schema,
+        ):
             raise IncompatibleState(
                 "only what was learned with the same policy, dimension and schema can be merged",
                 stored=(snapshot.policy, snapshot.dim, snapshot.schema),
@@ -635,7 +650,9 @@ class Learner:
             row = self._arms.row.get(name)
             if row is not None:
                 arm = self._arms.arms[row]
-                if units.get(name, "tokens" if arm.priced else "usd") != ("tokens" if arm.priced else "usd"):
+                if units.get(name, "tokens" if arm.priced else "usd") != (
+                    "tokens" if arm.priced else "usd"
+                ):
                     raise IncompatibleState(
                         f"what {name!r} spends was learned in {units[name]}; its price was "
                         f"{'added' if arm.priced else 'removed'} since",
@@ -646,7 +663,9 @@ class Learner:
                 self.park(name)
                 self._parked[name].load_row(0, sums)
         self.policy.load_shared(snapshot.shared)
-        self._input = [a + float(b) for a, b in zip(self._input, snapshot.shared["input"], strict=True)]
+        self._input = [
+            a + float(b) for a, b in zip(self._input, snapshot.shared["input"], strict=True)
+        ]
         self.applied += snapshot.applied
         self._read_noise()
         self._read_known()
@@ -719,16 +738,15 @@ def _spend(outcome: Outcome | Evidence, arm: ModelArm) -> float | None:
 _FIELDS = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
 
 
-def _columns(
-    outcomes: Calibration, n: int, models: Sequence[str]
-) -> dict[str, dict[str, Floats]]:
+def _columns(outcomes: Calibration, n: int, models: Sequence[str]) -> dict[str, dict[str, Floats]]:
     """Return, per model and field, an array of n values with NaN where nothing is known."""
     if isinstance(outcomes, Mapping):
         given = {m: v if isinstance(v, Mapping) else {"quality": v} for m, v in outcomes.items()}
         return {m: {f: _column(v.get(f), n, f) for f in _FIELDS} for m, v in given.items()}
     if len(outcomes) != n:
         raise InvalidInput(
-            f"outcomes must have {n} entries, one per row of X, got {len(outcomes)}", field="outcomes"
+            f"outcomes must have {n} entries, one per row of X, got {len(outcomes)}",
+            field="outcomes",
         )
     columns: dict[str, dict[str, Floats]] = {}
     for k, entry in enumerate(outcomes):
@@ -736,7 +754,9 @@ def _columns(
             column = columns.setdefault(model, {f: np.full(n, np.nan) for f in _FIELDS})
             for name, value in _fields(seen).items():
                 if value is not None:
-                    column[name][k] = finite(value, name, low=0.0, high=1.0 if name == "quality" else None)
+                    column[name][k] = finite(
+                        value, name, low=0.0, high=1.0 if name == "quality" else None
+                    )
     return columns
 
 
@@ -759,7 +779,9 @@ def _column(value: ArrayLike | None, n: int, name: str) -> Floats:
     high = 1.0 if name == "quality" else np.inf
     if column.shape != (n,) or (known < 0).any() or (known > high).any() or np.isinf(known).any():
         raise InvalidInput(
-            f"{name} must be {n} numbers in range (NaN where unknown)", field=name, value=column.shape
+            f"{name} must be {n} numbers in range (NaN where unknown)",
+            field=name,
+            value=column.shape,
         )
     return column
 

@@ -28,6 +28,7 @@ from conduit.core.events import (
     Snapshot,
 )
 from conduit.core.models import (
+    Exclusion,
     Feedback,
     ImplicitFeedback,
     ModelArm,
@@ -123,7 +124,11 @@ class Router:
         self._clock = clock
         self._owns_store = store is None
         policy = "hybrid" if use_hybrid else bandit_algorithm
-        options: dict[str, Any] = {"policy": policy, "floor": floor, "change_detection": change_detection}
+        options: dict[str, Any] = {
+            "policy": policy,
+            "floor": floor,
+            "change_detection": change_detection,
+        }
         if prior_observations is not None:
             options["prior_observations"] = prior_observations
         self._models = {arm.id: arm for arm in arms}
@@ -234,7 +239,8 @@ class Router:
         tokens = float(features.token_estimate)
         x = features.vector
         candidates: tuple[str, ...] | None = None
-        excluded, relaxed = (), ()
+        excluded: tuple[Exclusion, ...] = ()
+        relaxed: tuple[str, ...] = ()
         if query.constraints is not None or unavailable or self._windows_bind(tokens):
             found = eligible(
                 learner.arms,
@@ -359,7 +365,9 @@ class Router:
         known = isinstance(record, DecisionRecord)
         if model is None:
             if not known:
-                raise UnknownDecision(str(record), "not known here; name the model, or bring the receipt")
+                raise UnknownDecision(
+                    str(record), "not known here; name the model, or bring the receipt"
+                )
             model = record.model  # type: ignore[union-attr]
         evidence = evidence_of(feedback, now=self._clock())
         return FeedbackRow(
@@ -432,14 +440,17 @@ class Router:
     def explain(self, decision: RoutingDecision) -> str:
         """Return a small table of what was expected of every model, and why this one."""
         lines = [decision.reasoning, ""]
-        lines.append(f"{'model':<40} {'quality':>14} {'dollars':>10} {'seconds':>8} {'utility':>8} {'p':>6}")
+        lines.append(
+            f"{'model':<40} {'quality':>14} {'dollars':>10} {'seconds':>8} {'utility':>8} {'p':>6}"
+        )
         for e in sorted(decision.estimates.values(), key=lambda e: -e.utility):
             mark = "*" if e.model == decision.selected_model else " "
             cost = "unknown" if e.cost_usd is None else f"{e.cost_usd:.2e}"
             seconds = "unknown" if e.latency_s is None else f"{e.latency_s:.2f}"
             quality = f"{e.quality:.3f} ± {e.quality_sd:.3f}"
             lines.append(
-                f"{mark}{e.model:<39} {quality:>14} {cost:>10} {seconds:>8} {e.utility:>8.3f} {e.propensity:>6.3f}"
+                f"{mark}{e.model:<39} {quality:>14} {cost:>10} {seconds:>8}"
+                f" {e.utility:>8.3f} {e.propensity:>6.3f}"
             )
         lines += [f" {x.model:<39} not a candidate: {x.reason}" for x in decision.excluded]
         return "\n".join(lines)
@@ -451,7 +462,9 @@ class Router:
             decisions=total,
             outcomes=self.learner.applied,
             models=self.learner.models,
-            share_by_model={m: self._counts[m] / total if total else 0.0 for m in self.learner.models},
+            share_by_model={
+                m: self._counts[m] / total if total else 0.0 for m in self.learner.models
+            },
             pending=len(self._unwritten),
             degraded=self.analyzer.stats.degraded,
             skipped=self._follower.skipped,

@@ -83,7 +83,8 @@ class ReplayTable:
         rows = np.asarray(self.quality).shape[0]
         if vectors.ndim != 2 or vectors.shape[0] != rows or not np.isfinite(vectors).all():
             raise InvalidInput(
-                f"features must be a finite ({rows}, d) matrix, got {vectors.shape}", field="features"
+                f"features must be a finite ({rows}, d) matrix, got {vectors.shape}",
+                field="features",
             )
         return vectors
 
@@ -98,7 +99,9 @@ class ReplayTable:
         if self.features is None:
             from conduit.engines.analyzer import Analyzer
 
-            object.__setattr__(self, "features", self._vectors(Analyzer().vectors(self.texts or ())))
+            object.__setattr__(
+                self, "features", self._vectors(Analyzer().vectors(self.texts or ()))
+            )
         return np.asarray(self.features, dtype=np.float32)
 
 
@@ -106,7 +109,7 @@ def _measured(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Floats:
     array = np.asarray(value, dtype=np.float64)
     if array.shape != shape or (array[~np.isnan(array)] < 0).any() or np.isinf(array).any():
         raise InvalidInput(
-            f"{name} must be non-negative (NaN where unknown) with shape {shape}, got {array.shape}",
+            f"{name} must be {shape} non-negative numbers (NaN: unknown), got {array.shape}",
             field=name,
             value=array.shape,
         )
@@ -178,7 +181,9 @@ class ReplayResult:
         n = self.utility.shape[1]
         marks = [t for t in (100, 500, 2000) if t < n] + [n]
         lines = [f"{self.policy}: quality {self.quality}, ${self.cost_usd.mean:.3g} per query"]
-        lines += [f"  after {t}: utility {self.utility_at(t)}, regret {self.regret_at(t)}" for t in marks]
+        lines += [
+            f"  after {t}: utility {self.utility_at(t)}, regret {self.regret_at(t)}" for t in marks
+        ]
         best, mix = self.best_single, self.static_mix
         lines.append(
             f"  best single model (in hindsight): {best.model}, utility {best.utility:.4f}, "
@@ -296,7 +301,11 @@ def _with_priors(
 
 def _calibrate(learner: Learner, table: ReplayTable, rows: NDArray[np.intp]) -> None:
     fields = ("quality", "cost_usd", "latency_s", "input_tokens", "output_tokens")
-    given = {name: np.asarray(getattr(table, name)) for name in fields if getattr(table, name) is not None}
+    given = {
+        name: np.asarray(getattr(table, name))
+        for name in fields
+        if getattr(table, name) is not None
+    }
     outcomes = {
         arm.id: {name: array[rows, k] for name, array in given.items()}
         for k, arm in enumerate(table.models)
@@ -327,9 +336,7 @@ def _stream(
         if reveal is not None:
             reveal(utilities[t], np.zeros(len(place)))
         x = vectors[row]
-        choice = learner.decide(
-            x, preferences=truth.preferences(t), input_tokens=known_input[row]
-        )
+        choice = learner.decide(x, preferences=truth.preferences(t), input_tokens=known_input[row])
         k = place[choice.model]
         chosen[t], quality[t], cost[t] = k, answers[k], truth.cost[row, k]
         waiting.append(_outcome(table, row, k, x, float(answers[k])))

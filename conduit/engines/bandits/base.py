@@ -20,14 +20,16 @@ Arrays = Mapping[str, NDArray[Any]]
 QUALITY, SPEND, LATENCY = 0, 1, 2
 OUTPUTS = 3
 
-PRIOR_OBSERVATIONS = 30.0  # a benchmark score is worth so many rated answers (benchmarks/learning.py)
+PRIOR_OBSERVATIONS = (
+    30.0  # a benchmark score is worth so many rated answers (benchmarks/learning.py)
+)
 SCALE_OBSERVATIONS = 3.0  # a price list's or leaderboard's tokens and seconds are worth fewer
 UNKNOWN_OBSERVATIONS = 1e-3  # no prior: the first observation decides
 
 
 @dataclass(frozen=True, slots=True)
 class ArmPrior:
-    """What is believed of an arm before any outcome; None is unknown, and the pool's mean is used."""
+    """What is believed of an arm before any outcome; for an unknown (None), the pool's mean."""
 
     quality: float | None = None
     quality_observations: float = PRIOR_OBSERVATIONS
@@ -57,12 +59,12 @@ class View(NamedTuple):
 
     @property
     def strength(self) -> Floats:
-        """Return the observations behind each estimate, the prior's and those in flight included."""
+        """Return the observations behind each estimate, prior's and in-flight ones included."""
         return 1.0 / self.leverage
 
 
 class Step(NamedTuple):
-    """What one outcome adds to the sums of one arm, per output: weight, weight × value, × value²."""
+    """What one outcome adds to the sums of an arm, per output: weight, weight × value, × value²."""
 
     weight: Floats
     value: Floats
@@ -82,7 +84,9 @@ class Policy(Protocol):
     def select(self, view: View, rng: np.random.Generator) -> int: ...  # noqa: D102
     def propensities(self, view: View) -> Floats: ...  # noqa: D102  of `select`
     def update(self, row: int, x: Floats, step: Step) -> None: ...  # noqa: D102
-    def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None: ...  # noqa: D102
+    def update_many(  # noqa: D102
+        self, row: int, x: Floats, weight: Floats, value: Floats
+    ) -> None: ...
     def discount(self, row: int, keep: float) -> None: ...  # noqa: D102  forget a part
     def settle(self) -> None: ...  # noqa: D102  work out what is renewed only now and then
     def expected_quality(self, row: int, x: Floats) -> float: ...  # noqa: D102

@@ -27,11 +27,11 @@ from conduit.engines.bandits.base import (
     Step,
 )
 
-RIDGE = 10.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
+RIDGE = 40.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
 FOLD_EVERY = 32  # updates of a row that are added to A in one product
 REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
-SHARED_RIDGE = 10.0  # prior precision of the shared shift, per feature
+SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
 UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
 UNKNOWN_QUALITY_OBSERVATIONS = 2.0
@@ -103,9 +103,10 @@ class _Sums:
 
     def _shrink(self, row: int) -> None:
         del self._priors.rows[row]
-        self.n, self.total, self.square, self.prior_keep = (
-            np.delete(a, row, axis=0) for a in (self.n, self.total, self.square, self.prior_keep)
+        self.n, self.total, self.square = (
+            np.delete(a, row, axis=0) for a in (self.n, self.total, self.square)
         )
+        self.prior_keep = np.delete(self.prior_keep, row)
 
     def _count(self, row: int, step: Step) -> None:
         self.n[row] += step.weight
@@ -167,7 +168,8 @@ class ArmMeans(_Sums):
         """Return the quality expected of one row."""
         n0 = self._n0[row, QUALITY] * self.prior_keep[row]
         return float(
-            (n0 * self._mean0[row, QUALITY] + self.total[row, QUALITY]) / (n0 + self.n[row, QUALITY])
+            (n0 * self._mean0[row, QUALITY] + self.total[row, QUALITY])
+            / (n0 + self.n[row, QUALITY])
         )
 
     def settle(self) -> None:
@@ -408,7 +410,7 @@ class RidgeArms(_Sums):
             shrunk = prior[:, None] * self.inverse[QUALITY, row]  # Λ(A+Λ)⁻¹
             precision += shrunk @ self.A[QUALITY, row]
             pull += shrunk @ (self.b[QUALITY, row] - self.A[QUALITY, row] @ mean)
-        self.shift = np.linalg.solve(precision, pull)
+        self.shift = np.asarray(np.linalg.solve(precision, pull), dtype=np.float64)
         self._solve_weights()
 
     def discount(self, row: int, keep: float) -> None:
@@ -439,7 +441,7 @@ class RidgeArms(_Sums):
         """Return the sums of a row; of each symmetric matrix only its upper triangle."""
         self._fold(row)
         upper = np.triu_indices(self.dim)
-        used = self.A[:, row].any(axis=(1, 2)) | self.b[:, row].any(axis=1)
+        used = np.asarray(self.A[:, row].any(axis=(1, 2)) | self.b[:, row].any(axis=1))
         return {
             "sums": np.stack([self.n[row], self.total[row], self.square[row]]),
             "keep": np.log(self.prior_keep[row : row + 1]),

@@ -35,7 +35,7 @@ def pick_best(scores: Floats, rng: np.random.Generator) -> int:
 def best_shares(scores: Floats) -> Floats:
     """Return the distribution of `pick_best`."""
     tied = scores >= scores.max() - TIE
-    return tied / tied.sum()
+    return np.asarray(tied / tied.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class NormalThompson:
 
 @dataclass(frozen=True, slots=True)
 class BetaThompson:
-    """A draw of each arm's quality from its Beta posterior (fractional updates), less its penalty."""
+    """A draw of each arm's quality from its Beta posterior (fractional), less its penalty."""
 
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""

@@ -25,7 +25,7 @@ def ndtr(z: Floats) -> Floats:
     for c in _ERFC[1:]:
         poly = poly * t + c
     half_tail = 0.5 * t * np.exp(-a * a + poly)
-    return np.where(z > 0, 1.0 - half_tail, half_tail)
+    return np.asarray(np.where(z > 0, 1.0 - half_tail, half_tail))
 
 
 def probability_of_best(mean: Floats, sd: Floats) -> Floats:

@@ -38,7 +38,9 @@ from conduit.engines.bandits.explorations import (
     UpperBound,
 )
 
-THOMPSON_V = 0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
+THOMPSON_V = (
+    0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
+)
 LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
 UCB1_C = 0.1
 EPSILON = 0.1
@@ -344,16 +346,26 @@ def _part(sums: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
 POLICIES: dict[str, PolicyFactory] = {
     policy.name: policy
     for policy in (
-        ContextualThompsonBandit, LinUCBBandit, ThompsonSamplingBandit, UCB1Bandit,
-        EpsilonGreedyBandit, HybridBandit, RandomBandit, Oracle, AlwaysBest, AlwaysCheapest,
-    )  # fmt: skip
+        ContextualThompsonBandit,
+        LinUCBBandit,
+        ThompsonSamplingBandit,
+        UCB1Bandit,
+        EpsilonGreedyBandit,
+        HybridBandit,
+        RandomBandit,
+        Oracle,
+        AlwaysBest,
+        AlwaysCheapest,
+    )
 }
 
 
 def register_policy(name: str, factory: PolicyFactory) -> None:
     """Make a policy known by name; a name that is taken is refused."""
     if name in POLICIES:
-        raise ConfigurationError(f"a policy named {name!r} exists already", field="bandit_algorithm")
+        raise ConfigurationError(
+            f"a policy named {name!r} exists already", field="bandit_algorithm"
+        )
     POLICIES[name] = factory
 
 
