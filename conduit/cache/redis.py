@@ -39,7 +39,7 @@ CLOSE_TIMEOUT_S = 1.0
 MAX_WAITING = 512  # lookups; one more is a miss at once
 MAX_UNWRITTEN = 512  # entries; one more is dropped
 WRITES_PER_EXCHANGE = 64
-LOG_EVERY_S = 60.0  # a Redis that comes and goes is news once a minute
+LOG_EVERY_S = 60.0  # between two warnings
 
 Command = tuple[str | bytes | int, ...]
 Waiting = tuple[str, asyncio.Future[QueryFeatures | None]]
@@ -347,15 +347,18 @@ class RedisCache:
     def _failed(self, error: BaseException, weight: int) -> None:
         """Count every lookup and write of a failed exchange; to the breaker it is one failure."""
         now = self._clock()
-        was_closed = self._breaker.state(now) == "closed"
+        was_trial = self._breaker.state(now) == "half_open"
         self._errors += weight
         self._breaker.failed(now)
-        if was_closed and self._breaker.state(now) == "open":
+        # A time-out may be our own, of a busy event loop: then the trial, which follows, succeeds.
+        is_sure = was_trial or not isinstance(error, TimeoutError)
+        if is_sure and self._breaker.state(now) == "open":
             self._tell(now, error)
 
     def _tell(self, now: float, error: BaseException) -> None:
-        """Warn that Redis is away, but not for every time that it comes and goes."""
-        if self._told_at is not None and now - self._told_at < LOG_EVERY_S:
+        """Warn once per outage that Redis is away, and once a minute when it comes and goes."""
+        was_just_told = self._told_at is not None and now - self._told_at < LOG_EVERY_S
+        if self._is_told or was_just_told:
             return
         self._told_at, self._is_told = now, True
         logger.warning(

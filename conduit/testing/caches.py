@@ -14,6 +14,8 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import numpy as np
+
 from conduit.cache.base import FeatureCache, cache_key
 from conduit.core.models import QueryFeatures
 
@@ -24,7 +26,7 @@ SHORT_TTL_S = 0.05
 def features_of(number: int) -> QueryFeatures:
     """Return features that differ for every number."""
     return QueryFeatures(
-        [1.0, *(((number + 1) * column % 97) / 97 for column in range(1, DIM))],
+        np.array([((number + 1) * column % 97) / 97 for column in range(DIM)], np.float32),
         "contract/1",
         token_estimate=number,
         complexity_score=(number % 11) / 10,
