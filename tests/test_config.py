@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,7 @@ def test_preferences_are_a_preset_or_weights(given: Any, preferences: Preference
         ("seed: *nowhere\n", 1, "", "undefined alias"),
         ("models: &m [*m]\n", 1, "models", "alias of itself"),
         ("- seed\n", 1, "", "must be a mapping"),
+        ("? [seed, cost]\n: 1\n", 1, "", "unhashable key"),
         ("seed: !!python/object:os.system x\n", 1, "", "could not determine a constructor"),
     ],
 )
@@ -276,10 +278,9 @@ def test_no_secret_is_shown() -> None:
     assert canary not in str(settings)
     with pytest.raises(ConfigurationError) as caught:
         load_settings(environ={**environ, "CONDUIT_SEED": canary, "CONDUIT_TIMEOUT_S": canary})
-    chain = [caught.value, caught.value.__cause__, caught.value.__context__]
-    assert canary not in str(caught.value)
-    assert caught.value.__suppress_context__
-    assert canary not in " ".join(repr(link) for link in chain)
+    assert caught.value.__cause__ is None
+    assert canary not in "".join(traceback.format_exception(caught.value))
+    assert canary not in repr(caught.value.__context__)
 
 
 def test_a_providers_key_is_no_setting() -> None:

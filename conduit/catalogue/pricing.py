@@ -93,7 +93,8 @@ def usage_price_usd(
     """Return what a provider charges for the tokens it counted (cached ones among the input).
 
     A price that the user set on the arm is taken as it is; otherwise steps in the price of long
-    prompts and the prices of cached tokens are those that held at the time of the call.
+    prompts and the prices of cached tokens are those that held at the time of the call (a naive
+    time is UTC).
     """
     counted = _counts(
         input_tokens=input_tokens,
@@ -101,13 +102,12 @@ def usage_price_usd(
         cache_read_tokens=cache_read_tokens,
         cache_write_tokens=cache_write_tokens,
     )
-    moment = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     arm = model if isinstance(model, ModelArm) else ModelArm(model)
     if counted is None:
         return None
-    own, listed = _own_price(arm), _provider_price(arm, moment.date())
+    own, listed = _own_price(arm), _provider_price(arm, at.date())
     if listed is not None and (own is None or own == listed or _was_listed(arm.id, own)):
-        exact = _genai_dollars(arm.id, counted, moment)
+        exact = _genai_dollars(arm.id, counted, at)
         if exact is not None:
             return exact
         own = listed
@@ -188,9 +188,9 @@ def _base(price: Decimal | TieredPrices | None) -> float | None:
 
 
 def _genai_dollars(model_id: str, counted: Mapping[str, float], at: datetime) -> float | None:
-    """Return the exact price of a usage, or None where genai-prices has no price for its text."""
+    """Return the exact price of a usage of a listed model, or None where another list has it."""
     found = _genai_model(model_id)
-    if found is None or _genai_list_price(model_id, at.date()) is None:
+    if found is None:
         return None
     from genai_prices import Usage
 
