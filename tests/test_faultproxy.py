@@ -63,7 +63,9 @@ async def test_slices_reach_the_client_one_by_one(proxy: FaultProxy) -> None:
     await proxy.set(Faults(slice_bytes=2))
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"PING\r\n")
-    pieces = [await reader.read(100) for _ in range(4)]
+    pieces: list[bytes] = []
+    while sum(map(len, pieces)) < len(b"+PONG\r\n"):
+        pieces.append(await reader.read(100))
     assert b"".join(pieces) == b"+PONG\r\n"
     assert max(map(len, pieces)) == 2
     writer.close()
@@ -142,9 +144,9 @@ async def test_corruption_changes_only_what_the_server_says(
     assert await works(client)
     await proxy.set(Faults(corrupt=1.0))
     with pytest.raises(RedisError):
-        await client.get("value")
+        await client.set("value", VALUE[::-1])
     async with redis.asyncio.Redis(port=redis_server.port) as direct:
-        assert await direct.get("value") == VALUE
+        assert await direct.get("value") == VALUE[::-1]
 
 
 async def test_closing_the_proxy_leaves_no_connection_and_no_task(

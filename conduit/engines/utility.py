@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from conduit.core.models import Preferences
-from conduit.engines.bandits.base import Floats
+
+Floats = NDArray[np.float64]
 
 
 def penalty(

@@ -1,1 +1,1 @@
-"""What implementers and applications test with: contract suites and fakes that speak real protocols."""
+"""What implementers and applications test with: contract suites, and fakes of real protocols."""
