@@ -11,6 +11,8 @@ from conduit._exports import exporter
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from conduit.catalogue.models import supported_models
+    from conduit.config import Settings
     from conduit.core.errors import (
         AllModelsFailed,
         BudgetExceeded,
@@ -38,14 +40,17 @@ if TYPE_CHECKING:
         RoutingDecision,
         RoutingResult,
     )
-    from conduit.catalogue.models import supported_models
     from conduit.engines.bandits.policies import register_policy
+    from conduit.engines.budget import Budget
     from conduit.engines.router import Router
+    from conduit.service import Service, create_router, create_service
 else:
     # One table says where each public name lives; the block above tells type checkers the same.
     __getattr__ = exporter(
         __name__,
         {
+            "supported_models": "conduit.catalogue.models",
+            "Settings": "conduit.config",
             "AllModelsFailed": "conduit.core.errors",
             "BudgetExceeded": "conduit.core.errors",
             "ConduitError": "conduit.core.errors",
@@ -69,14 +74,18 @@ else:
             "Response": "conduit.core.models",
             "RoutingDecision": "conduit.core.models",
             "RoutingResult": "conduit.core.models",
-            "supported_models": "conduit.catalogue.models",
             "register_policy": "conduit.engines.bandits.policies",
+            "Budget": "conduit.engines.budget",
             "Router": "conduit.engines.router",
+            "Service": "conduit.service",
+            "create_router": "conduit.service",
+            "create_service": "conduit.service",
         },
     )
 
 __all__ = [
     "AllModelsFailed",
+    "Budget",
     "BudgetExceeded",
     "ConduitError",
     "ConfigurationError",
@@ -98,9 +107,13 @@ __all__ = [
     "Router",
     "RoutingDecision",
     "RoutingResult",
+    "Service",
+    "Settings",
     "StorageUnavailable",
     "UnknownDecision",
     "__version__",
+    "create_router",
+    "create_service",
     "register_policy",
     "supported_models",
 ]
