@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from conduit.catalogue.models import provider_of
 from conduit.core.errors import NoEligibleModel
 from conduit.core.models import Exclusion, ModelArm, QueryConstraints
 from conduit.engines.learner import Expected
@@ -75,7 +76,7 @@ def _hard_reasons(
 
 def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str | None:
     """Return the first limit that a model breaks, or None."""
-    if limits.preferred_provider is not None and arm.provider != limits.preferred_provider:
+    if limits.preferred_provider is not None and provider_of(arm.id) != limits.preferred_provider:
         return f"not of provider {limits.preferred_provider!r}"
     if limits.max_cost is not None:
         if not e.known[0][k]:
@@ -97,7 +98,7 @@ def _relaxed(
 ) -> tuple[set[str], tuple[str, ...]]:
     """Return the models that the least relaxation lets in, and what was relaxed."""
     usable = [(k, a) for k, a in enumerate(arms) if a.id not in hard] or list(enumerate(arms))
-    own = [(k, a) for k, a in usable if a.provider == limits.preferred_provider]
+    own = [(k, a) for k, a in usable if provider_of(a.id) == limits.preferred_provider]
     anyones = replace(limits, preferred_provider=None)
     for pool, wanted in ((own, limits), (usable, anyones)):
         for step in range(STEPS + 1):

@@ -424,10 +424,12 @@ class Learner:
         for model, usd in (saved_usd or {}).items():
             e.cost_usd[self._row(model)] -= min(usd, float(e.cost_usd[self._row(model)]))
         lever = e.prediction.leverage
-        lever = lever / (1.0 + self._pending * lever)
+        pulls = self.policy.pulls()
+        if self.policy.counts_pending:
+            lever = lever / (1.0 + self._pending * lever)
+            pulls = pulls + self._pending
         columns = (e.prediction.quality, e.cost_usd, e.latency_s, e.mean_cost_usd, e.mean_latency_s)
         known = e.known
-        pulls = self.policy.pulls() + self._pending
         if rows is not None:
             columns = tuple(c[rows] for c in columns)  # type: ignore[assignment]
             lever, known, pulls = lever[rows], known[:, rows], pulls[rows]

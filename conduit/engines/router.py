@@ -8,10 +8,12 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Self
 
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
 from conduit.catalogue.models import arms_from_environment, complete_arm, default_arms
+from conduit.catalogue.pricing import with_list_price
 from conduit.core.errors import (
     ConfigurationError,
     InvalidInput,
@@ -110,7 +112,7 @@ class Router:
         for argument in unknown:
             raise TypeError(unknown_name("Router argument", argument, Arguments))
         environ = os.environ if environ is None else environ
-        arms, self._note = _arms(models, environ)
+        arms, self._note = _arms(models, environ, date.fromtimestamp(clock()))
         self.name = name
         self.preferences = Preferences.of(preferences)
         redis_url = redis_url or environ.get("REDIS_URL")
@@ -424,7 +426,7 @@ class Router:
 
     def add_model(self, model: str | ModelArm) -> None:
         """Let a model be chosen from now on."""
-        arm = complete_arm(model if isinstance(model, ModelArm) else ModelArm(model))
+        arm = known_arm(model, date.fromtimestamp(self._clock()))
         self.learner.add_model(arm)
         self._models[arm.id] = arm
 
@@ -526,19 +528,25 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
     )
 
 
+def known_arm(model: str | ModelArm, today: date) -> ModelArm:
+    """Return a model with what the catalogue and the price lists know of it today."""
+    arm = model if isinstance(model, ModelArm) else ModelArm(model)
+    return with_list_price(complete_arm(arm, today), today)
+
+
 def _arms(
-    models: Sequence[str | ModelArm] | None, environ: Mapping[str, str]
+    models: Sequence[str | ModelArm] | None, environ: Mapping[str, str], today: date
 ) -> tuple[list[ModelArm], str]:
     """Return the arms with what the catalogue knows, and a note where nobody named them."""
     if models is not None:
-        given = [complete_arm(m if isinstance(m, ModelArm) else ModelArm(m)) for m in models]
+        given = [known_arm(m, today) for m in models]
         if not given:
             raise ConfigurationError("models must not be empty", field="models")
         return given, ""
-    found = list(arms_from_environment(environ))
+    found = list(arms_from_environment(environ, today))
     if found:
         return found, ""
-    return list(default_arms()), "no provider key was found, so this is the default pool"
+    return list(default_arms(today)), "no provider key was found, so this is the default pool"
 
 
 __all__ = ["Router", "RouterStats", "evidence_of", "user_key"]

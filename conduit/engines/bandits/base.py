@@ -76,6 +76,9 @@ class Policy(Protocol):
 
     name: str
     dim: int
+    # Whether calls in flight count as observations. A rule that draws at random spreads a burst by
+    # itself, and one user's choices then never show in another's decisions.
+    counts_pending: bool
 
     def add_row(self, prior: ArmPrior) -> None: ...  # noqa: D102  append an arm
     def remove_row(self, row: int) -> None: ...  # noqa: D102  later rows move up

@@ -56,6 +56,7 @@ class BanditPolicy:
     def __init__(self, dim: int, estimates: ArmMeans | RidgeArms, exploration: Exploration) -> None:
         """Start without rows."""
         self.dim = dim
+        self.counts_pending = isinstance(exploration, UpperBound | CountBound)
         self.estimates = estimates
         self.exploration = exploration
         # The hot calls go straight to the halves.
@@ -233,6 +234,7 @@ class HybridBandit:
     """UCB1 until `switch_after` outcomes, then LinUCB; both learn from the start."""
 
     name = "hybrid"
+    counts_pending = True
 
     def __init__(self, dim: int, *, switch_after: int = SWITCH_AFTER) -> None:
         """Hold both policies."""

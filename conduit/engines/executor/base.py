@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import time
 from collections.abc import (
@@ -111,6 +112,12 @@ class Pieces:
         if self._answer is None:
             raise RuntimeError("the answer is known once the pieces of the stream have ended")
         return self._answer
+
+
+def environment_key(arm: ModelArm) -> str | None:
+    """Return the key of the provider that the arm's id names: OPENAI_API_KEY for `openai:…`."""
+    provider = arm.provider
+    return os.environ.get(f"{provider.upper().replace('-', '_')}_API_KEY") if provider else None
 
 
 def timed_out(model: str, timeout_s: float | None, *, partial: object = None) -> ProviderError:

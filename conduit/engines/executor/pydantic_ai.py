@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -34,6 +33,7 @@ from conduit.engines.executor.base import (
     AnswerStream,
     Call,
     Pieces,
+    environment_key,
     forgetting,
     guarded,
     timed_out,
@@ -70,12 +70,6 @@ def _names_provider(model_id: str) -> bool:
         return False
     except ImportError:
         return True  # it is known, only its library is not here
-
-
-def environment_key(arm: ModelArm) -> str | None:
-    """Return the key of the provider that the arm's id names: OPENAI_API_KEY for `openai:…`."""
-    provider = arm.provider
-    return os.environ.get(f"{provider.upper().replace('-', '_')}_API_KEY") if provider else None
 
 
 class PydanticAIExecutor:

@@ -6,7 +6,7 @@ The messages are PydanticAI's, read by their attributes alone, so that nothing n
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +62,14 @@ def response_of(
     latency_s: float,
     first_s: float | None,
     output_valid: bool | None,
+    price: Callable[[ModelArm, Any], float | None] | None = None,
 ) -> Response:
     """Return what all requests of one call took together; unknown in one is unknown in all."""
-    last = responses[-1] if responses else None
+    last, price = responses[-1] if responses else None, price or cost_usd
     return Response(
         model=arm.id,
         text=None if last is None else last.text,
-        cost_usd=_total(cost_usd(arm, r) for r in responses),
+        cost_usd=_total(price(arm, r) for r in responses),
         latency_s=latency_s,
         time_to_first_token_s=first_s,
         input_tokens=_total(_count(r.usage.input_tokens) for r in responses),

@@ -1,0 +1,143 @@
+"""Constraints decide who may answer, and say so when they had to give way."""
+
+from __future__ import annotations
+
+import pytest
+
+from conduit.core.errors import InvalidInput, NoEligibleModel
+from conduit.core.models import ModelArm, Query, QueryConstraints
+from conduit.engines.router import Router
+
+ARMS = [
+    ModelArm("openai:small", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4, quality=0.60,
+             output_tokens=200, latency_s=0.5, context_window=8_000),
+    ModelArm("openai:large", input_usd_per_mtok=5.0, output_usd_per_mtok=20.0, quality=0.85,
+             output_tokens=200, latency_s=3.0, context_window=128_000),
+    ModelArm("anthropic:middle", input_usd_per_mtok=1.0, output_usd_per_mtok=5.0, quality=0.80,
+             output_tokens=200, latency_s=1.0, context_window=200_000),
+    ModelArm("acme:unpriced", quality=0.99, latency_s=0.1),
+]  # fmt: skip
+
+
+@pytest.fixture
+def router() -> Router:
+    """Give a router over four models that differ in every way."""
+    return Router(ARMS, seed=1, environ={}, preferences="quality")
+
+
+def candidates(router: Router, **limits: object) -> set[str]:
+    """Return who may answer under the given limits."""
+    query = Query(text="hello", constraints=QueryConstraints(**limits))  # type: ignore[arg-type]
+    return set(router.route_sync(query).candidates)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_cost": 0.0005}, {"openai:small"}),
+        ({"max_cost": 0.002}, {"openai:small", "anthropic:middle"}),
+        ({"max_latency": 0.7}, {"openai:small", "acme:unpriced"}),
+        ({"min_quality": 0.82}, {"openai:large", "acme:unpriced"}),
+        ({"preferred_provider": "openai"}, {"openai:small", "openai:large"}),
+        (
+            {"max_cost": 0.002, "max_latency": 2.0, "min_quality": 0.7,
+             "preferred_provider": "anthropic"},
+            {"anthropic:middle"},
+        ),
+        (
+            {"max_cost": 0.0005, "allow_unknown_cost": True},
+            {"openai:small", "acme:unpriced"},
+        ),
+    ],
+)  # fmt: skip
+def test_only_models_that_keep_the_limits_are_candidates(
+    router: Router, limits: dict[str, object], expected: set[str]
+) -> None:
+    """A model that breaks a limit, or whose cost is unknown under max_cost, is no candidate."""
+    assert candidates(router, **limits) == expected
+    assert not router.route_sync(
+        Query(text="hello", constraints=QueryConstraints(**limits))  # type: ignore[arg-type]
+    ).constraints_relaxed
+
+
+def test_every_excluded_model_says_why(router: Router) -> None:
+    """The decision lists each model that was left out with its reason."""
+    decision = router.route_sync(Query(text="hi", constraints=QueryConstraints(max_cost=0.0005)))
+    reasons = {x.model: x.reason for x in decision.excluded}
+    assert set(reasons) == {"openai:large", "anthropic:middle", "acme:unpriced"}
+    assert "max_cost" in reasons["openai:large"]
+    assert "unknown" in reasons["acme:unpriced"]
+
+
+def test_a_limit_gives_way_by_a_fifth_at_a_time(router: Router) -> None:
+    """With nobody under the limit, the least relaxation that lets somebody in is made, and said."""
+    decision = router.route_sync(Query(text="hi", constraints=QueryConstraints(max_cost=5e-5)))
+    assert decision.constraints_relaxed
+    assert decision.selected_model == "openai:small"
+    assert decision.relaxed[0].startswith("max_cost 5e-05 → ")
+    new_limit = float(decision.relaxed[0].rsplit(" ", 1)[1])
+    cost = decision.estimates["openai:small"].cost_usd
+    assert cost is not None
+    assert cost <= new_limit < 1.2 * cost * 1.001
+    assert "relaxed" in decision.reasoning
+
+
+def test_an_impossible_limit_is_dropped_but_the_provider_stays(router: Router) -> None:
+    """A limit beyond reach still gives a decision, among the preferred provider's models."""
+    limits = QueryConstraints(max_cost=0.0, preferred_provider="openai")
+    decision = router.route_sync(Query(text="hi", constraints=limits))
+    assert decision.relaxed == ("max_cost 0.0 → any",)
+    assert decision.selected_model.startswith("openai:")
+
+
+def test_an_unknown_provider_is_dropped(router: Router) -> None:
+    """A provider nobody has is relaxed away, and said."""
+    decision = router.route_sync(
+        Query(text="hi", constraints=QueryConstraints(preferred_provider="nobody"))
+    )
+    assert decision.relaxed == ("preferred_provider nobody → any",)
+
+
+def test_strict_limits_raise_with_every_reason(router: Router) -> None:
+    """With strict=True the error lists each model with its reason."""
+    query = Query(text="hi", constraints=QueryConstraints(max_cost=1e-9, strict=True))
+    with pytest.raises(NoEligibleModel) as caught:
+        router.route_sync(query)
+    assert set(caught.value.reasons) == {arm.id for arm in ARMS}
+
+
+def test_a_long_prompt_leaves_out_small_windows() -> None:
+    """A model whose context window is too small is no candidate, without any constraint."""
+    router = Router(ARMS[:2], seed=1, environ={})
+    decision = router.route_sync(Query(text="word " * 20_000))
+    assert [x.model for x in decision.excluded] == ["openai:small"]
+    assert "window" in decision.excluded[0].reason
+
+
+def test_learned_costs_decide_once_they_are_known() -> None:
+    """A model that turns out to write ten times as much stops fitting under max_cost."""
+    from conduit.core.models import ImplicitFeedback
+
+    router = Router(ARMS[:1] + ARMS[2:3], seed=1, environ={}, floor=0.0)
+    limits = QueryConstraints(max_cost=0.002)
+    assert "anthropic:middle" in router.route_sync(Query(text="x", constraints=limits)).candidates
+
+    async def teach() -> None:
+        for i in range(30):
+            decision = await router.route(Query(text=f"question {i}"))
+            seen = ImplicitFeedback(signal="answered", output_tokens=4000, input_tokens=5)
+            await router.feedback(decision, seen, model="anthropic:middle")
+
+    import asyncio
+
+    asyncio.run(teach())
+    after = router.route_sync(Query(text="x", constraints=limits))
+    assert after.candidates == ("openai:small",)
+
+
+@pytest.mark.parametrize("bad", [{"max_cost": float("nan")}, {"max_cost": -1}, {"min_quality": 2}])
+def test_limits_that_are_no_numbers_are_refused(bad: dict[str, float]) -> None:
+    """NaN, negative and out-of-range limits never get in."""
+    with pytest.raises(InvalidInput) as caught:
+        QueryConstraints(**bad)  # type: ignore[arg-type]
+    assert caught.value.field in bad

@@ -1,0 +1,330 @@
+"""The router: from a query to a decision, and from feedback to learning."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision
+from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Preferences, Query
+from conduit.engines.router import Router
+
+CHEAP = ModelArm(
+    "a:cheap", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4, quality=0.6, output_tokens=200
+)
+DEAR = ModelArm(
+    "b:dear", input_usd_per_mtok=10.0, output_usd_per_mtok=40.0, quality=0.8, output_tokens=200
+)
+
+
+def router(**options: object) -> Router:
+    """Return a seeded router over a cheap and a dear model."""
+    return Router([CHEAP, DEAR], seed=3, environ={}, **options)  # type: ignore[arg-type]
+
+
+async def test_no_key_routes_over_a_default_pool_and_says_so() -> None:
+    """Without models and keys a decision is made all the same, and its reasoning tells."""
+    async with Router(environ={}) as bare:
+        decision = await bare.route(Query(text="What is 2+2?"))
+        assert decision.selected_model in bare.learner.models
+        assert "no provider key" in decision.reasoning
+        assert 0.0 < decision.confidence <= 1.0
+        assert 0.0 < decision.propensity <= 1.0
+        assert decision.features.domain is not None
+
+
+async def test_keys_in_the_environment_choose_the_models() -> None:
+    """With one provider's key, only models of that provider are candidates."""
+    async with Router(environ={"ANTHROPIC_API_KEY": "sk-secret"}) as own:
+        assert {arm.provider for arm in own.models} == {"anthropic"}
+        assert "sk-secret" not in repr(own)
+
+
+def test_a_misspelt_argument_names_the_right_one() -> None:
+    """`Router(modles=[...])` fails at once and names `models`."""
+    with pytest.raises(TypeError, match="did you mean 'models'"):
+        Router(modles=["gpt-4o-mini"])
+
+
+@pytest.mark.parametrize("name", ["linnucb", "thomson"])
+def test_an_unknown_policy_lists_the_known_ones(name: str) -> None:
+    """The error names the nearest policy and all that exist."""
+    with pytest.raises(ConfigurationError, match="contextual_thompson"):
+        Router([CHEAP], bandit_algorithm=name, environ={})
+
+
+async def test_rated_answers_change_the_choice() -> None:
+    """A model that keeps failing its users is chosen less and less, a good one more."""
+    async with router(preferences=Preferences(quality=1, cost=0.0, latency=0.0)) as r:
+        for i in range(150):
+            decision = await r.route(Query(text=f"question number {i}"))
+            good = decision.selected_model == "a:cheap"
+            await r.feedback(decision, Feedback(quality_score=0.9 if good else 0.2))
+        late = [(await r.route(Query(text=f"late {i}"))).selected_model for i in range(50)]
+        assert late.count("a:cheap") >= 45
+
+
+async def test_feedback_by_object_id_and_receipt_is_the_same_call() -> None:
+    """A decision, its id and its receipt name one call: the later opinion replaces the earlier."""
+    async with router() as r:
+        decision = await r.route("hello")
+        for ref in (decision, decision.id, decision.receipt):
+            await r.feedback(ref, Feedback(quality_score=0.5, feedback_id=None))
+        seen = r.learner.policy.seen().sum(axis=0)
+        assert seen[0] == 1.0
+
+
+async def test_a_receipt_works_in_another_router_with_the_same_secret() -> None:
+    """Feedback can be given where the decision was never seen."""
+    async with router(secret="s3cret") as here, router(secret="s3cret") as there:
+        decision = await here.route("hello")
+        await there.feedback(decision.receipt, Feedback(user_rating=5))
+        assert there.learner.policy.seen().sum(axis=0)[0] == 1.0
+        async with router(secret="other") as stranger:
+            with pytest.raises(UnknownDecision):
+                await stranger.feedback(decision.receipt, Feedback(user_rating=5))
+
+
+async def test_unknown_decisions_are_refused() -> None:
+    """Feedback for a decision that was never made is a typed error."""
+    async with router() as r:
+        with pytest.raises(UnknownDecision):
+            await r.feedback("no-such-decision", Feedback(user_rating=1))
+
+
+async def test_a_fallbacks_outcome_teaches_its_own_model() -> None:
+    """An attempt of another model of the same decision is that model's observation."""
+    async with router() as r:
+        decision = await r.route("hello")
+        other = next(m for m in r.learner.models if m != decision.selected_model)
+        await r.feedback(decision, ImplicitFeedback(signal="timeout", error="timeout"))
+        await r.feedback(decision, ImplicitFeedback(signal="answered", latency_s=1.0), model=other)
+        seen = dict(zip(r.learner.models, r.learner.policy.seen(), strict=True))
+        assert seen[decision.selected_model].tolist() == [1.0, 0.0, 0.0]
+        assert seen[other].tolist() == [0.0, 0.0, 1.0]
+
+
+async def test_one_users_preferences_never_change_anothers_decisions() -> None:
+    """Same seed, two users interleaved: whatever one prefers, the other's choices are the same."""
+
+    async def mine(others: str) -> list[str]:
+        async with router() as r:
+            chosen = []
+            for i in range(80):
+                decision = await r.route(Query(text=f"mine {i}", user_id="me"))
+                chosen.append(decision.selected_model)
+                await r.feedback(decision, Feedback(quality_score=(i % 3) / 2))
+                preferences = Preferences.of(others)
+                await r.route(Query(text=f"theirs {i}", user_id="you", preferences=preferences))
+            return chosen
+
+    frugal = await mine("cost")
+    assert await mine("quality") == frugal
+    assert await mine("speed") == frugal
+
+
+async def test_preferences_of_a_query_hold_for_that_query_alone() -> None:
+    """Same seed, two users interleaved: what one weighs never shows in the other's utilities."""
+    async with router(floor=0.0) as r:
+        for i in range(20):
+            thrifty = Query(text=f"q{i}", preferences=Preferences(quality=0.3, cost=0.7, latency=0))
+            rich = Query(text=f"q{i}", preferences=Preferences(quality=1, cost=0, latency=0))
+            cheap = await r.route(thrifty)
+            dear = await r.route(rich)
+            plain = await r.route(Query(text=f"q{i}"))
+            assert cheap.selected_model == "a:cheap"
+            assert dear.selected_model == "b:dear"
+            for e in dear.estimates.values():
+                assert e.utility == pytest.approx(e.quality, abs=0.02)
+            assert plain.preferences == r.preferences
+
+
+async def test_models_come_and_go_and_learning_stays() -> None:
+    """A removed model is never chosen; what was learned of it comes back with it."""
+    async with router() as r:
+        for i in range(30):
+            decision = await r.route(f"q {i}")
+            await r.feedback(decision, Feedback(quality_score=0.1), model="b:dear")
+        before = r.learner.expect(decision.features.vector).prediction.quality.copy()
+        r.remove_model("b:dear")
+        chosen = {(await r.route(f"x {i}")).selected_model for i in range(20)}
+        assert chosen == {"a:cheap"}
+        r.add_model(DEAR)
+        after = r.learner.expect(decision.features.vector).prediction.quality
+        assert after == pytest.approx(before, abs=1e-6)
+
+
+async def test_calibration_teaches_all_models_at_once() -> None:
+    """`fit` with graded answers moves the choice without one routed query."""
+    async with router(preferences=Preferences(quality=1, cost=0, latency=0)) as r:
+        texts = [f"write python function number {i}" for i in range(40)]
+        await r.fit(texts, {"a:cheap": np.ones(40), "b:dear": np.zeros(40)})
+        assert (await r.route("write python function number 99")).selected_model == "a:cheap"
+
+
+async def test_staying_with_a_conversations_model_is_worth_its_cached_prefix() -> None:
+    """A long conversation stays on its model when the saved prefix outweighs the difference."""
+    twins = [
+        ModelArm("a:one", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
+                 output_tokens=100),
+        ModelArm("b:two", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
+                 output_tokens=100),
+    ]  # fmt: skip
+    async with Router(twins, seed=1, environ={}, floor=0.0, preferences="cost") as r:
+        context = {"prefix_tokens": 50_000}
+        for i in range(20):
+            query = Query(text=f"and then {i}?", previous_model="b:two", context=context)
+            assert (await r.route(query)).selected_model == "b:two"
+
+
+def test_route_sync_works_inside_and_outside_a_loop() -> None:
+    """The same call, with and without a running event loop."""
+    r = router()
+    outside = r.route_sync("hello")
+
+    async def inside() -> str:
+        return r.route_sync("hello").selected_model
+
+    assert outside.selected_model in r.learner.models
+    assert asyncio.run(inside()) in r.learner.models
+
+
+class Failing:
+    """An embedder that misbehaves in the way it was told."""
+
+    id = "failing"
+    dim = 16
+    blocking = False
+
+    def __init__(self, how: str) -> None:
+        """Remember how to fail."""
+        self.how = how
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Fail."""
+        if self.how == "raises":
+            raise RuntimeError("weights are gone")
+        if self.how == "shape":
+            return np.zeros((len(texts), 3), np.float32)
+        return np.full((len(texts), self.dim), np.nan, np.float32)
+
+
+@pytest.mark.parametrize("how", ["raises", "shape", "nan"])
+async def test_a_failing_embedder_costs_the_embedding_only(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The decision is made from surface signals, says so, and nothing wrong is learned."""
+    async with router(embedding_model=Failing(how)) as r:
+        before = r.learner.snapshot().arms
+        decision = await r.route("hello there")
+        assert decision.features.degraded is not None
+        assert "without an embedding" in decision.reasoning
+        await r.feedback(decision, Feedback(quality_score=0.0))
+        after = r.learner.snapshot().arms
+        for model, state in before.items():
+            for name, array in state.items():
+                assert np.array_equal(array, after[model][name])
+        assert r.get_stats().skipped == 1
+        assert r.get_stats().degraded == 1
+    assert len(caplog.records) == 1
+
+
+class Slow:
+    """An embedder that takes 5 ms of CPU per batch."""
+
+    id = "slow"
+    dim = 16
+    blocking = True
+
+    def __init__(self) -> None:
+        """Count batches."""
+        self.batches: list[int] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Sleep outside the interpreter lock, as a native library would compute."""
+        import time
+
+        self.batches.append(len(texts))
+        time.sleep(0.02)
+        rows = np.ones((len(texts), self.dim), np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+async def test_a_slow_embedder_never_holds_up_the_loop() -> None:
+    """Fifty concurrent routes share batches in a thread while the loop goes on ticking."""
+    slow = Slow()
+    async with router(embedding_model=slow) as r:
+        loop = asyncio.get_running_loop()
+        lags: list[float] = []
+
+        async def tick() -> None:
+            while True:
+                start = loop.time()
+                await asyncio.sleep(0.001)
+                lags.append(loop.time() - start - 0.001)
+
+        ticking = asyncio.ensure_future(tick())
+        decisions = await asyncio.gather(*(r.route(f"text {i}") for i in range(50)))
+        ticking.cancel()
+        assert len({d.id for d in decisions}) == 50
+        assert max(slow.batches) > 8
+        assert float(np.median(lags)) < 0.005
+
+
+@settings(max_examples=60)
+@given(st.text(st.characters(), min_size=1, max_size=300))
+def test_every_text_routes(text: str) -> None:
+    """NUL, surrogates, control characters, any script: a decision comes out."""
+    decision = SHARED.route_sync(Query(text=text))
+    assert np.isfinite(decision.features.vector).all()
+
+
+SHARED = Router([CHEAP, DEAR], seed=3, environ={})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\0", "\ud800", "a" * 1_000_000, "\ud800" * 1_000, "א" * 5_000, "\x07\x1b[31m", " ", "🙂" * 9],
+)
+def test_odd_texts_route(text: str) -> None:
+    """Extreme texts are routed like any other."""
+    decision = SHARED.route_sync(Query(text=text))
+    assert decision.selected_model in SHARED.learner.models
+
+
+@pytest.mark.parametrize("text", ["", "a" * 1_000_001])
+def test_no_text_and_too_much_text_are_refused(text: str) -> None:
+    """Empty text and more than a million characters are InvalidInput that names the field."""
+    with pytest.raises(InvalidInput) as caught:
+        Query(text=text)
+    assert caught.value.field == "text"
+
+
+async def test_memory_stays_flat_without_feedback() -> None:
+    """Routes that never hear back leave nothing behind beyond a bounded number."""
+    async with router(cache_enabled=True) as r:
+        for i in range(12_000):
+            r.route_sync(f"unique prompt {i}")
+        gc.collect()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for i in range(12_000, 24_000):
+            r.route_sync(f"unique prompt {i}")
+        grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown_kb < 4_000
+
+
+async def test_explain_lists_every_model() -> None:
+    """The explanation shows each candidate's estimates and each excluded model's reason."""
+    async with router() as r:
+        text = r.explain(await r.route("hello"))
+        assert "a:cheap" in text
+        assert "b:dear" in text
+        assert "utility" in text
