@@ -49,10 +49,11 @@ async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> Non
 async def serving(cache: FeatureCache) -> None:
     """Use a cache until its circuit is closed, as queries would."""
     deadline = time.monotonic() + 5.0
+    await cache.get(key_of(999_999))
     while cache.stats().circuit_state != "closed":
         assert time.monotonic() < deadline, cache.stats()
-        await cache.get(key_of(999_999))
         await asyncio.sleep(0.01)
+        await cache.get(key_of(999_999))
 
 
 async def stored(cache: FeatureCache, admin: redis.Redis, *numbers: int) -> None:
