@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conduit.storage.ports import Reservation, Spend, check_money
+from conduit.storage.ports import ROUNDING_USD, Reservation, Spend, check_money
 
 
 @dataclass(slots=True)
@@ -57,7 +57,11 @@ class MemoryLedger:
         account.limit_usd = limit_usd
         self._free_expired(account, now)
         granted = reservation_id in self._reservations
-        if not granted and account.spent_usd + sum(account.held.values()) + amount_usd <= limit_usd:
+        if (
+            not granted
+            and account.spent_usd + sum(account.held.values()) + amount_usd
+            <= limit_usd + ROUNDING_USD
+        ):
             account.held[reservation_id] = amount_usd
             self._reservations[reservation_id] = _Held(key, amount_usd, expires_at)
             granted = True

@@ -42,6 +42,7 @@ SNAPSHOTS_KEPT = 3
 TAIL_LIMIT = 1000
 # A decision is written within milliseconds, or minutes late when its writer's database was away.
 MAY_STILL_ARRIVE_S = 600.0
+ROUNDING_USD = 1e-9  # a hundred calls of a cent fit into a dollar, whatever floats make of it
 COUNTED_AT_MOST = 10_000  # rows of lag; beyond it the figure says nothing more
 
 
@@ -356,6 +357,8 @@ def check_decision(row: FeedbackRow, now: float, stored: tuple[str, float] | Non
 
     `stored` is the decision's router and time of expiry, or None when it is not stored.
     """
+    if stored is None and row.decision is not None:
+        stored = (row.decision.router, row.decision.expires_at)
     if stored is None:
         if may_still_arrive(row.decision_id, now):
             return True

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from conduit.storage.ports import TAIL_LIMIT, Cursor, Fold, Reader, StoredSnapshot
+from collections.abc import Sequence
+from typing import Protocol
+
+from conduit.core.events import LogEntry
+from conduit.storage.ports import TAIL_LIMIT, Cursor, Fold, StoredSnapshot
+
+
+class Log(Protocol):
+    """What is read to fold a log."""
+
+    async def tail(
+        self, router: str, after: str | None = None, limit: int = TAIL_LIMIT
+    ) -> Sequence[LogEntry]:
+        """Return the next rows."""
 
 
 async def folded(
-    reader: Reader,
+    log: Log,
     router: str,
     *,
     base: StoredSnapshot | None,
@@ -16,7 +29,7 @@ async def folded(
     """Return the base that takes in every row up to the place `end`, or None without any row."""
     data, cursor = (base.data, base.cursor) if base is not None else (None, None)
     while True:
-        entries = await reader.tail(router, cursor, TAIL_LIMIT)
+        entries = await log.tail(router, cursor, TAIL_LIMIT)
         old = [entry for entry in entries if Cursor.parse(entry.cursor).place <= end]
         if old:
             data, cursor = fold(data, old), old[-1].cursor

@@ -143,7 +143,7 @@ FEEDBACK = Table(
     Column("error", Text),
     Column("source_rank", Integer, nullable=False),
     Column("given_at", Float(53), nullable=False),
-    Column("evidence_key", Text, nullable=False),
+    Column("evidence_key", NAME, nullable=False),
     UniqueConstraint("router", "feedback_id"),
     within("recorded_at"),
     within("quality", "1"),

@@ -1,0 +1,155 @@
+"""The history that people look at: decisions, answers, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from conduit.core.events import SOURCE_RANK, DecisionRecord
+from conduit.storage.ports import ModelStats, ResponseRecord, RouterStats, clean
+from conduit.storage.rows import (
+    DECISION_COLUMNS,
+    RESPONSE_COLUMNS,
+    to_decision,
+    to_response,
+)
+from conduit.storage.sessions import Sessions
+
+_DECISION = ", ".join(f"d.{column}" for column in DECISION_COLUMNS)
+DECISIONS = (
+    f"SELECT {_DECISION}, q.text FROM decisions d LEFT JOIN queries q ON q.decision_id = d.id"
+)
+ONE_DECISION = text(f"{DECISIONS} WHERE d.id = :id AND d.router = :router")
+NEWEST = (
+    f"{DECISIONS} WHERE d.router = :router {{}} ORDER BY d.created_at DESC, d.id DESC LIMIT :limit"
+)
+NEWEST_OF_ALL = text(NEWEST.format(""))
+NEWEST_OF_ONE = text(NEWEST.format("AND d.user_key = :user"))
+ONE_RESPONSE = text(
+    f"SELECT {', '.join(RESPONSE_COLUMNS)} FROM responses WHERE id = :id AND router = :router"
+)
+
+COUNT_DECISIONS = text("""
+    SELECT model, count(*) FROM decisions
+    WHERE router = :router AND created_at >= :since GROUP BY model
+""")
+COUNT_RESPONSES = text("""
+    SELECT model, count(*), sum(CASE WHEN error IS NULL THEN 0 ELSE 1 END),
+           coalesce(sum(cost_usd), 0.0), avg(latency_s)
+    FROM responses WHERE router = :router AND created_at >= :since GROUP BY model
+""")
+# The quality of a call is what its strongest opinion says.
+COUNT_FEEDBACK = text("""
+    SELECT model, count(*), avg(CASE WHEN place = 1 THEN quality END)
+    FROM (
+        SELECT model, quality, row_number() OVER (
+            PARTITION BY decision_id, model
+            ORDER BY CASE WHEN quality IS NULL THEN 1 ELSE 0 END, source_rank DESC,
+                     quality_weight DESC, given_at DESC, evidence_key DESC
+        ) AS place
+        FROM feedback WHERE router = :router AND recorded_at >= :since AND xid IS NOT NULL
+    ) ranked
+    GROUP BY model
+""")
+COUNT_WAITING = text("""
+    SELECT count(*) FROM feedback
+    WHERE router = :router AND recorded_at >= :since AND xid IS NULL
+""")
+OPINIONS = f"""
+    SELECT count(*) FROM feedback
+    WHERE router = :router AND recorded_at >= :since AND source_rank >= {SOURCE_RANK["user"]} {{}}
+"""
+OPINIONS_OF_ALL = text(OPINIONS.format(""))
+OPINIONS_OF_ONE = text(OPINIONS.format("AND user_key = :user"))
+
+
+class HistoryReader:
+    """Reads one database's history."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def decision(self, router: str, decision_id: str) -> DecisionRecord | None:
+        """Return a stored decision of this router."""
+        given = {"router": router, "id": clean(decision_id)}
+        rows = await self._rows("read a decision", ONE_DECISION, given)
+        return _decision(rows[0]) if rows else None
+
+    async def decisions(
+        self, router: str, *, limit: int = 100, user_key: str | None = None
+    ) -> Sequence[DecisionRecord]:
+        """Return the newest decisions, newest first."""
+        statement = NEWEST_OF_ALL if user_key is None else NEWEST_OF_ONE
+        user = {} if user_key is None else {"user": clean(user_key)}
+        given = {"router": router, "limit": limit, **user}
+        return [_decision(row) for row in await self._rows("read decisions", statement, given)]
+
+    async def response(self, router: str, response_id: str) -> ResponseRecord | None:
+        """Return a stored answer of this router."""
+        given = {"router": router, "id": clean(response_id)}
+        rows = await self._rows("read an answer", ONE_RESPONSE, given)
+        return to_response(rows[0]) if rows else None
+
+    async def stats(self, router: str, *, since: float = 0.0) -> RouterStats:
+        """Return counts, spend and means, by model."""
+        given = {"router": router, "since": since}
+        statements = (COUNT_DECISIONS, COUNT_RESPONSES, COUNT_FEEDBACK, COUNT_WAITING)
+
+        async def count(connection: AsyncConnection) -> list[Sequence[Any]]:
+            return [(await connection.execute(s, given)).all() for s in statements]
+
+        decisions, responses, feedback, ((waiting,),) = await self._sessions.read(
+            "read statistics", count
+        )
+        return _stats(decisions, responses, feedback, waiting)
+
+    async def opinions(self, router: str, *, since: float, user_key: str | None = None) -> int:
+        """Return how many opinions of users came since a time."""
+        statement = OPINIONS_OF_ALL if user_key is None else OPINIONS_OF_ONE
+        user = {} if user_key is None else {"user": clean(user_key)}
+        given = {"router": router, "since": since, **user}
+        return int((await self._rows("count opinions", statement, given))[0][0])
+
+    async def _rows(
+        self, doing: str, statement: TextClause, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        async def rows(connection: AsyncConnection) -> Sequence[Sequence[Any]]:
+            return (await connection.execute(statement, given)).all()
+
+        return await self._sessions.read(doing, rows)
+
+
+def _decision(row: Sequence[Any]) -> DecisionRecord:
+    return to_decision(row[:-1], row[-1])
+
+
+def _stats(
+    decisions: Sequence[Any], responses: Sequence[Any], feedback: Sequence[Any], waiting: int
+) -> RouterStats:
+    chosen = dict(map(tuple, decisions))
+    answered = {model: values for model, *values in responses}
+    said = {model: values for model, *values in feedback}
+    models = {}
+    for model in sorted({*chosen, *answered, *said}):
+        answers, errors, cost_usd, latency_s = answered.get(model, (0, 0, 0.0, None))
+        rows, quality = said.get(model, (0, None))
+        models[model] = ModelStats(
+            decisions=chosen.get(model, 0),
+            responses=answers,
+            errors=errors,
+            feedback=rows,
+            cost_usd=cost_usd,
+            mean_latency_s=latency_s,
+            mean_quality=quality,
+        )
+    return RouterStats(
+        decisions=sum(m.decisions for m in models.values()),
+        responses=sum(m.responses for m in models.values()),
+        feedback=sum(m.feedback for m in models.values()) + waiting,
+        waiting=waiting,
+        cost_usd=sum(m.cost_usd for m in models.values()),
+        models=models,
+    )

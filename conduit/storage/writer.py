@@ -1,0 +1,424 @@
+"""Group commit, and what happens to the queue while the database is away.
+
+Rows that arrive while a commit is under way share the next one, so an idle writer answers at once
+and a busy one commits many rows together. Callers wait for a future, never for the connection: one
+who is cancelled leaves the commit undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from conduit.core.errors import ConduitError, ConflictingFeedback, InvalidInput, StorageUnavailable
+from conduit.core.events import DecisionRecord, FeedbackRow
+from conduit.storage.journal import Journal
+from conduit.storage.ports import (
+    Ack,
+    Clock,
+    ResponseRecord,
+    check_decision,
+    clean,
+    closed,
+    may_still_arrive,
+    payload_hash,
+    repeated,
+)
+from conduit.storage.rows import Arrived, Journaled, from_json, to_json
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+GROUP_ROWS = 64  # feedback rows in one commit
+GROUP_RECORDS = 256  # decisions or answers beside them
+QUEUED_RECORDS = 20_000  # decisions and answers that wait for the database
+KNOWN_DECISIONS = 10_000  # that need not be sent again with each receipt
+RETRY_S = 0.5  # between two looks whether the database is back
+CLOSE_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What one transaction writes; decisions come before the feedback on them."""
+
+    decisions: Sequence[DecisionRecord] = ()
+    responses: Sequence[ResponseRecord] = ()
+    feedback: Sequence[Arrived] = ()
+
+
+Result = Ack | ConduitError
+First = tuple[int, bytes, bool]  # of the row that has the id: place, digest, whether it waits
+# Writes a batch in one transaction and says what became of each piece of feedback.
+Commit = Callable[[Batch], Awaitable[Sequence[Result]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """One `append` on its way."""
+
+    arrived: Arrived
+    future: asyncio.Future[Ack]
+
+    def resolve(self, result: Result) -> None:
+        """Answer the caller, unless it has gone."""
+        if self.future.done():
+            return
+        if isinstance(result, Ack):
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(result)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What `health` reports of a writer."""
+
+    dropped: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class GroupWriter:
+    """Owns the queue of a store and the tasks that empty it."""
+
+    commit: Commit
+    journal: Journal | None
+    clock: Clock
+    store_text: bool = False
+    counters: Counters = field(default_factory=Counters)
+    outage: str | None = None  # why the database is away, while it is
+    _appends: deque[_Waiting] = field(default_factory=deque)
+    _records: OrderedDict[str, DecisionRecord | ResponseRecord] = field(default_factory=OrderedDict)
+    _known: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Event = field(default_factory=asyncio.Event)  # replaced after every group
+    _writing: asyncio.Task[None] | None = None
+    _recovering: asyncio.Task[None] | None = None
+    _closed: bool = False
+
+    # The callers' side
+
+    def start(self) -> None:
+        """Begin to write, and to bring in what earlier processes left in the journal."""
+        self._writing = asyncio.create_task(self._write(), name="conduit store writer")
+        self._writing.add_done_callback(self._ended)
+        if self.journal is not None:
+            self._recover()
+
+    def record(self, item: DecisionRecord | ResponseRecord) -> None:
+        """Queue a decision or an answer; the oldest go when the queue is full."""
+        self._check_open()
+        if not self.store_text:
+            item = without_text(item)
+        self._records.setdefault(_key(item), item)
+        while len(self._records) > QUEUED_RECORDS:
+            self._records.popitem(last=False)
+            self.counters.dropped += 1
+        self._wake.set()
+
+    async def append(self, row: FeedbackRow) -> Ack:
+        """Return once the row is committed or journaled."""
+        self._check_open()
+        future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
+        self._appends.append(_Waiting(Arrived(self._trimmed(cleaned(row)), self.clock()), future))
+        self._wake.set()
+        return await future
+
+    def _trimmed(self, row: FeedbackRow) -> FeedbackRow:
+        """Leave out a decision that is stored already, and text that may not be."""
+        if row.decision is None:
+            return row
+        if row.decision.id in self._known:
+            return replace(row, decision=None)
+        return row if self.store_text else replace(row, decision=without_text(row.decision))
+
+    def pending(self, decision_id: str) -> DecisionRecord | None:
+        """Return a decision that is queued but not written."""
+        found = self._records.get("d" + decision_id)
+        return found if isinstance(found, DecisionRecord) else None
+
+    @property
+    def queued(self) -> int:
+        """Return how many decisions and answers are not written."""
+        return len(self._records)
+
+    @property
+    def journaled(self) -> int:
+        """Return how much waits in the journal."""
+        return self.journal.depth if self.journal is not None else 0
+
+    async def flush(self) -> None:
+        """Return once everything queued is written; raise StorageUnavailable during an outage."""
+        self._check_open()
+        before = list(self._records)
+        while any(key in self._records for key in before):
+            if self.outage is not None:
+                raise StorageUnavailable(self.outage)
+            await self._turn.wait()
+
+    async def close(self) -> None:
+        """Write what is queued, or journal it, and end the tasks."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=CLOSE_TIMEOUT_S)
+        for task in (self._writing, self._recovering):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self.journal is not None:
+            await asyncio.to_thread(self._leave_behind, self.journal)
+
+    def _leave_behind(self, journal: Journal) -> None:
+        """Journal what could not be written, so that the next process writes it."""
+        if self._records:
+            try:
+                journal.append([self._line(item) for item in self._records.values()])
+            except StorageUnavailable as error:
+                log.warning("%d decisions and answers are lost: %s", len(self._records), error)
+        journal.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
+
+    # The background's side
+
+    async def _write(self) -> None:
+        while True:
+            if not self._appends and (not self._records or self.outage is not None):
+                if self._closed:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                await asyncio.sleep(0)  # let callers that were woken together come together
+                continue
+            group = [self._appends.popleft() for _ in range(min(GROUP_ROWS, len(self._appends)))]
+            try:
+                await (self._commit_group(group) if self.outage is None else self._journal(group))
+            finally:
+                for waiting in group:  # whatever ends this task, nobody waits for ever
+                    waiting.resolve(closed())
+                self._turn.set()
+                self._turn = asyncio.Event()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Refuse everything once the task that writes is gone."""
+        self._closed = True
+        if not task.cancelled() and task.exception() is not None:
+            log.error("The store stopped writing", exc_info=task.exception())
+        for waiting in self._appends:
+            waiting.resolve(closed())
+        self._turn.set()
+
+    async def _commit_group(self, group: Sequence[_Waiting]) -> None:
+        items = [
+            item for _, item in zip(range(GROUP_RECORDS), self._records.values(), strict=False)
+        ]
+        unique, repeats = _unique(group)
+        batch = _batch(items, [w.arrived for w in unique])
+        try:
+            results = await self._committed(batch)
+        except StorageUnavailable as error:
+            self._lost(error)
+            await self._journal(group)
+            return
+        for item in items:
+            self._records.pop(_key(item), None)
+        self._remember(batch.decisions)
+        answers = dict(zip((w.arrived.key for w in unique), results, strict=True))
+        for waiting, result in zip(unique, results, strict=True):
+            waiting.resolve(result)
+        for waiting in repeats:
+            waiting.resolve(_repeat(waiting.arrived, answers, unique))
+
+    async def _committed(self, batch: Batch) -> Sequence[Result]:
+        """Commit a batch; when the database refuses a value, find out whose it was."""
+        try:
+            return await self.commit(batch)
+        except InvalidInput as error:
+            parts = list(_single(batch))
+            if len(parts) == 1:
+                return [error] * len(batch.feedback)
+            results: list[Result] = []
+            for part in parts:
+                results += await self._committed(part)
+            return results
+
+    def _remember(self, decisions: Iterable[DecisionRecord]) -> None:
+        for decision in decisions:
+            self._known[decision.id] = None
+        while len(self._known) > KNOWN_DECISIONS:
+            self._known.popitem(last=False)
+
+    def forget_known(self) -> None:
+        """Send decisions again from now on: some may have been deleted."""
+        self._known.clear()
+
+    # The outage
+
+    def _lost(self, error: StorageUnavailable) -> None:
+        if self.outage is None:
+            log.warning("The database is away: %s", error)
+        self.outage = str(error)
+        self._recover()
+
+    def _recover(self) -> None:
+        if self._recovering is None or self._recovering.done():
+            self._recovering = asyncio.create_task(self._recovery(), name="conduit store recovery")
+
+    async def _journal(self, group: Sequence[_Waiting]) -> None:
+        """Keep rows on the local disk, each with its decision if that is not written either."""
+        if not group:
+            return
+        assert self.outage is not None
+        try:
+            if self.journal is None:
+                raise StorageUnavailable(self.outage)
+            lines = [self._line(self._with_decision(w.arrived)) for w in group]
+            await asyncio.to_thread(self.journal.append, lines)
+        except StorageUnavailable as error:
+            for waiting in group:
+                waiting.resolve(StorageUnavailable(str(error)))
+            return
+        for waiting in group:
+            waiting.resolve(Ack(status="journaled", feedback_id=waiting.arrived.row.feedback_id))
+
+    def _with_decision(self, arrived: Arrived) -> Arrived:
+        queued = self.pending(arrived.row.decision_id)
+        if arrived.row.decision is not None or queued is None:
+            return arrived
+        return Arrived(replace(arrived.row, decision=queued), arrived.at)
+
+    def _line(self, item: Journaled) -> str:
+        return to_json(item, store_text=self.store_text)
+
+    async def _recovery(self) -> None:
+        """Bring the journal into the database, and try until the database is back."""
+        if self.journal is not None:
+            await asyncio.to_thread(self.journal.adopt)
+        while self.outage is not None or self.journaled:
+            try:
+                await self._drain_once()
+            except StorageUnavailable as error:
+                if self.outage is None:
+                    self._lost(error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if self.outage is not None:
+                log.warning("The database is back")
+                self.outage = None
+                self._wake.set()
+
+    async def _drain_once(self) -> None:
+        lines = await asyncio.to_thread(self.journal.peek, GROUP_RECORDS) if self.journal else []
+        items = [from_json(line) for line in lines]
+        unique: dict[tuple[str, str], Arrived] = {}
+        for item in items:
+            if isinstance(item, Arrived):
+                unique.setdefault(item.key, item)
+        records = [item for item in items if not isinstance(item, Arrived)]
+        rows = [unique[key] for key in sorted(unique)]
+        # An empty batch asks whether the database is there.
+        for arrived, result in zip(rows, await self._committed(_batch(records, rows)), strict=True):
+            if not isinstance(result, Ack):
+                self.counters.refused += 1
+                log.warning("Journaled feedback %s: %s", arrived.row.feedback_id, result)
+        if lines and self.journal is not None:
+            await asyncio.to_thread(self.journal.drop)
+
+
+def cleaned(row: FeedbackRow) -> FeedbackRow:
+    """Return a row whose id reads the same before and after it was stored."""
+    given = (row.router, row.feedback_id)
+    storable = (clean(row.router), clean(row.feedback_id))
+    if storable == given:
+        return row
+    return replace(row, router=storable[0], feedback_id=storable[1])
+
+
+def without_text(item: T) -> T:
+    """Return a decision or an answer without the text of a user or a model."""
+    if isinstance(item, DecisionRecord) and item.text is not None:
+        return replace(item, text=None)
+    if isinstance(item, ResponseRecord) and item.response.text is not None:
+        return replace(item, response=replace(item.response, text=None))
+    return item
+
+
+def _key(item: DecisionRecord | ResponseRecord) -> str:
+    return ("d" if isinstance(item, DecisionRecord) else "r") + item.id
+
+
+def _batch(items: Iterable[DecisionRecord | ResponseRecord], rows: Sequence[Arrived]) -> Batch:
+    """Return a batch in the one order in which all writers take their locks."""
+    kept = list(items)
+    decisions = {d.id: d for d in kept if isinstance(d, DecisionRecord)}
+    for arrived in rows:
+        if arrived.row.decision is not None and arrived.row.decision.expires_at >= arrived.at:
+            decisions.setdefault(arrived.row.decision.id, arrived.row.decision)
+    return Batch(
+        decisions=sorted(decisions.values(), key=lambda d: d.id),
+        responses=sorted((r for r in kept if isinstance(r, ResponseRecord)), key=lambda r: r.id),
+        feedback=rows,
+    )
+
+
+def _single(batch: Batch) -> Iterable[Batch]:
+    """Return the parts of a batch that can be committed one by one, in order."""
+    yield from (Batch(decisions=[d]) for d in batch.decisions)
+    yield from (Batch(responses=[r]) for r in batch.responses)
+    yield from (Batch(feedback=[f]) for f in batch.feedback)
+
+
+def _unique(group: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Return the first row of each id, ordered by id, and the rows that repeat one of them."""
+    first: dict[tuple[str, str], _Waiting] = {}
+    repeats = []
+    for waiting in group:
+        if first.setdefault(waiting.arrived.key, waiting) is not waiting:
+            repeats.append(waiting)
+    return sorted(first.values(), key=lambda w: w.arrived.key), repeats
+
+
+def _repeat(
+    arrived: Arrived, answers: dict[tuple[str, str], Result], unique: Sequence[_Waiting]
+) -> Result:
+    """Return what a row is told whose id came twice in one group."""
+    first = next(w.arrived for w in unique if w.arrived.key == arrived.key)
+    answer = answers[arrived.key]
+    if isinstance(answer, Ack) and payload_hash(first.row) != payload_hash(arrived.row):
+        return ConflictingFeedback(arrived.row.feedback_id)
+    return replace(answer, status="duplicate") if isinstance(answer, Ack) else answer
+
+
+def may_wait(arrived: Arrived) -> bool:
+    """Return whether a row may be stored before its decision."""
+    return arrived.row.decision is None and may_still_arrive(arrived.row.decision_id, arrived.at)
+
+
+def judged(
+    arrived: Arrived,
+    *,
+    seq: int | None,
+    decision: tuple[str, float] | None,
+    first: First | None,
+) -> Result:
+    """Return what a caller is told of a row that was stored (`seq`), or was not."""
+    row = arrived.row
+    try:
+        if seq is not None:
+            waits = decision is None
+            return Ack(status="stored", feedback_id=row.feedback_id, seq=seq, waiting=waits)
+        if first is not None:
+            return repeated(row, first[1], first[0], waiting=first[2])
+        check_decision(row, arrived.at, decision)
+    except ConduitError as error:
+        return error
+    return StorageUnavailable("the row met one that was being deleted; give it again")
