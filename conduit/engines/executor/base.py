@@ -202,7 +202,9 @@ class FunctionExecutor:
         text = answer.data if isinstance(answer.data, str) else None
         for piece in re.findall(r"\s*\S+|\s+$", text) if text is not None else [answer.data]:
             yield piece
-        yield replace(answer, response=replace(answer.response, time_to_first_token_s=first_s))
+        latency_s = time.perf_counter() - started
+        response = replace(answer.response, time_to_first_token_s=first_s, latency_s=latency_s)
+        yield replace(answer, response=response)
 
     async def close(self) -> None:
         """Do nothing: a function holds no connection."""

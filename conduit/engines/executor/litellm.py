@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
@@ -68,6 +69,10 @@ def _imported() -> ModuleType:
             field="execution_backend",
         ) from error
     litellm.suppress_debug_info = True  # it prints to the terminal when a call fails
+    # Its own types make pydantic warn when they are built, and some of its code is deprecated:
+    # nothing that a user of ours could mend.
+    warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\.")
     return litellm
 
 
