@@ -339,7 +339,9 @@ class Learner:
             return
         seen = self.policy.seen().T[SPEND:] > 0
         self._known = np.logical_or(seen, self._arms.prior_known)
-        self._guess = bool((~self._known).any())
+        partly = self._known.any(axis=1) & ~self._known.all(axis=1)
+        self._guess_cost, self._guess_latency = map(bool, partly)
+        self._learn_known = not self._known.all()
 
     def _row(self, model_id: str) -> int:
         row = self._arms.row.get(model_id)
@@ -362,8 +364,9 @@ class Learner:
         cost = p.spend * arms.per_spend + input_tokens * arms.per_input
         mean_cost = p.mean_spend * arms.per_spend + mean_input * arms.per_input
         latency, mean_latency = p.latency_s, p.mean_latency_s
-        if self._guess:
+        if self._guess_cost:
             cost, mean_cost = _guessed(cost, self._known[0]), _guessed(mean_cost, self._known[0])
+        if self._guess_latency:
             latency = _guessed(latency, self._known[1])
             mean_latency = _guessed(mean_latency, self._known[1])
         return Expected(p, cost, mean_cost, latency, mean_latency, self._known)
@@ -533,7 +536,7 @@ class Learner:
             self.applied < NOISE_EVERY and self.applied % 8 == 0
         ):
             self._read_noise()
-        if self._guess:
+        if self._learn_known:
             self._read_known()
 
     def _apply_parked(self, event: Outcome, x: Floats) -> None:
@@ -698,8 +701,6 @@ class Expected(NamedTuple):
 
 def _guessed(values: Floats, known: NDArray[np.bool_]) -> Floats:
     """Return values with the mean of the known ones where nothing is known: unknown is not free."""
-    if not known.any():
-        return values
     return np.where(known, values, values[known].mean())
 
 
