@@ -132,9 +132,7 @@ class LocalProvider:
         self._refusing.close()
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         for connection in list(self._connections):
-            connection.abort()
-        for task in tasks:
-            task.cancel()
+            connection.abort()  # which cancels what is being served
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports tell their connections
         await self._server.wait_closed()

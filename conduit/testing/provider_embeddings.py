@@ -19,7 +19,8 @@ def embeddings_body(request: Mapping[str, Any], model: str) -> tuple[dict[str, A
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise ValueError("input must be a string or a list of strings")
-    dim = request.get("dimensions") or DIMENSIONS
+    wanted = request.get("dimensions")
+    dim = DIMENSIONS if wanted is None else wanted
     if not isinstance(dim, int) or not 1 <= dim <= MAX_DIMENSIONS:
         raise ValueError(f"dimensions must be from 1 to {MAX_DIMENSIONS}")
     as_base64 = request.get("encoding_format") == "base64"

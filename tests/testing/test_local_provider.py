@@ -13,8 +13,11 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from conduit.core.errors import ConfigurationError, InvalidInput
 from conduit.testing.local_provider import (
     TOPICS,
+    Fault,
+    FaultKind,
     LedgerRow,
     LocalProvider,
     SimulatedModel,
@@ -22,6 +25,8 @@ from conduit.testing.local_provider import (
     prompt_id,
     provider_questions,
 )
+from conduit.testing.provider_answers import Turn, ask_from, compose
+from conduit.testing.provider_models import model_from
 from tests.testing.provider_clients import MODELS, chunks_of, client_of, said, serving, until
 
 KEY = "sk-canary-5f0e1d"
@@ -54,23 +59,22 @@ async def test_a_good_model_is_right_and_a_bad_one_plausibly_wrong(
         assert not provider.grade(question.prompt, wrong)
 
 
-async def test_skill_is_a_probability_per_topic() -> None:
+def test_skill_is_a_probability_per_topic() -> None:
     """Over many questions the share of right answers is the topic's skill, 1 where none is set."""
-    skill = {"arithmetic": 0.9, "units": 0.2}
+    model = SimulatedModel("m", skill={"arithmetic": 0.9, "units": 0.2})
     right: Counter[str] = Counter()
-    async with serving(SimulatedModel("m", skill=skill)) as (provider, client):
-        for question in provider_questions(["arithmetic", "units", "dates"], n=450, seed=2):
-            right[question.topic] += question.grade(await said(client, question.prompt, "m"))
-        rows = provider.requests
-    assert right["dates"] == 150
-    assert 0.82 <= right["arithmetic"] / 150 <= 0.97
-    assert 0.11 <= right["units"] / 150 <= 0.31
-    assert right.total() == sum(row.is_right is True for row in rows)
+    for question in provider_questions(["arithmetic", "units", "dates"], n=1_500, seed=2):
+        answer = compose(model, ask_from([Turn("user", question.prompt)], model="m"), seed=0)
+        assert answer.is_right == question.grade(answer.content)
+        right[question.topic] += answer.is_right
+    assert right["dates"] == 500
+    assert right["arithmetic"] / 500 == pytest.approx(0.9, abs=0.05)
+    assert right["units"] / 500 == pytest.approx(0.2, abs=0.06)
 
 
 async def test_answers_depend_on_seed_model_and_prompt_alone() -> None:
     """Order, repetition and time change nothing; another seed does."""
-    questions = provider_questions(n=40, seed=3)
+    questions = provider_questions(n=20, seed=3)
     models = [SimulatedModel("a", skill=0.5), SimulatedModel("b", skill=0.5)]
     heard: list[list[str]] = []
     for seed, order in ((0, 1), (0, -1), (1, 1)):
@@ -132,6 +136,26 @@ async def test_embeddings_are_near_for_shared_words(
     assert dot[0] == pytest.approx(1.0, abs=1e-5)
     assert dot[1] > 0.7 > 0.3 > dot[2]
     assert provider.requests[0].usd > 0.0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "text-embedding-3-small", "input": []}, 400),
+        ({"model": "text-embedding-3-small", "input": ["x"], "dimensions": 0}, 400),
+        ({"model": "absent", "input": "x"}, 404),
+        ({"model": "good", "input": "x", "dimensions": 3}, 200),
+        ({"model": "good", "input": "", "dimensions": 1}, 200),
+    ],
+)
+async def test_embeddings_requests_are_checked(
+    provider: LocalProvider, body: dict[str, Any], status: int
+) -> None:
+    """What cannot be embedded is refused; every model can embed, at its own input price."""
+    async with httpx.AsyncClient(base_url=provider.base_url, verify=False) as client:
+        response = await client.post("/embeddings", json=body)
+    assert response.status_code == status
+    assert len(provider.requests) == (status == 200)
 
 
 async def test_models_are_listed(client: AsyncOpenAI) -> None:
@@ -289,3 +313,40 @@ async def test_a_wrong_key_is_refused_and_none_is_kept() -> None:
         assert all(row.has_authorization for row in provider.requests)
     assert KEY not in shown
     assert "sk-wrong" not in shown
+
+
+# Models as JSON.
+
+
+def test_a_model_is_read_from_json() -> None:
+    """Every field that JSON can hold is read: ranges, skills and faults among them."""
+    fields: dict[str, Any] = {
+        "name": "m",
+        "input_usd_per_mtok": 1.5,
+        "skill": {"units": 0.5},
+        "output_tokens": [5, 9],
+        "fault": {"kind": "rate_limited", "retry_after_s": 2.0},
+    }
+    assert model_from(fields) == SimulatedModel(
+        "m",
+        1.5,
+        skill={"units": 0.5},
+        output_tokens=(5, 9),
+        fault=Fault(FaultKind.RATE_LIMITED, retry_after_s=2.0),
+    )
+    assert model_from(MODELS[0]) is MODELS[0]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"name": "m", "price": 3.0},
+        {"name": "m", "fault": {"why": "x"}},
+        {"name": "m", "skill": 2},
+    ],
+)
+def test_json_that_is_no_model_is_refused(fields: dict[str, Any]) -> None:
+    """Missing names, unknown fields and impossible values are errors."""
+    with pytest.raises((ConfigurationError, InvalidInput)):
+        model_from(fields)

@@ -209,6 +209,14 @@ async def test_a_fault_of_a_stream(
     assert [row.fault for row in provider.requests] == [fault.kind.value, None]
 
 
+def test_only_answers_that_were_made_are_billed() -> None:
+    """What the model never began, or what a proxy swallowed, is free; the rest costs money."""
+    free = {kind for kind in FaultKind if not Fault(kind).is_billed}
+    refused = {K.RATE_LIMITED, K.SERVER_ERROR, K.UNAVAILABLE, K.UNAUTHORIZED, K.CONTEXT_TOO_LONG}
+    nothing = {K.HANG, K.CUT_AT_ONCE, K.CUT_BEFORE_FIRST_TOKEN}
+    assert free == refused | nothing | {K.HTML, K.EMPTY_BODY, K.WRONG_SCHEMA}
+
+
 RESPONSES: list[tuple[Fault, Seen, Seen]] = [
     (Fault(K.UNAVAILABLE), openai.InternalServerError, openai.InternalServerError),
     (Fault(K.NO_CHOICES), lambda r: r.output == [], lambda r: r.output == []),

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -54,6 +54,12 @@ class Invoice(BaseModel):
     pair: tuple[int, str]
     extra: dict[str, float] = {}
     kind: Literal["invoice"] = "invoice"
+    paid: bool
+    nothing: None
+    step: Annotated[int, Field(multiple_of=25, ge=60)]
+    below: Annotated[int, Field(lt=-3)]
+    words: set[str] = Field(min_length=2)
+    when: timedelta
 
 
 class Tree(BaseModel):
@@ -147,7 +153,16 @@ def test_answers_are_true(prompt: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["", "Hello there", "What is the capital of Atlantis?", "x" * 9_000]
+    "prompt",
+    [
+        "",
+        "Hello there",
+        "What is the capital of Atlantis?",
+        "What day of the week was 31 February 2001?",
+        "Convert 3 apples to pears.",
+        "Translate the word 'xylophone' into German.",
+        "x" * 9_000,
+    ],
 )
 def test_other_prompts_are_answered_by_an_echo(prompt: str) -> None:
     """A prompt that is no question of ours is one of topic `other`, and its echo is right."""
@@ -169,6 +184,12 @@ def test_unknown_topics_are_refused(topics: list[str]) -> None:
     """A topic that does not exist is named in the error."""
     with pytest.raises(InvalidInput, match="topic"):
         provider_questions(topics, n=1)
+
+
+def test_more_questions_than_there_are_is_an_error() -> None:
+    """A topic that has no more different questions says so instead of repeating itself."""
+    with pytest.raises(InvalidInput, match="different questions"):
+        provider_questions(["capitals"], n=3_000)
 
 
 @pytest.mark.parametrize("answer", ["Oslo", "42", "red", ""])

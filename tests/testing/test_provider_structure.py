@@ -111,12 +111,12 @@ async def test_invalid_answers_are_refused_and_retried(
 
 async def test_validity_is_drawn_anew_for_each_try() -> None:
     """At one half a retry helps: all runs end valid, and about half needed more than one try."""
-    questions = provider_questions(["capitals"], n=40, seed=6)
+    questions = provider_questions(["capitals"], n=24, seed=6)
     async with serving(SimulatedModel("m", validity={"capitals": 0.5})) as (_, client):
         agent = Agent(model_of(client, "m"), output_type=City, retries=12)
         results = [await agent.run(question.prompt) for question in questions]
     assert all(q.grade(r.output.answer) for q, r in zip(questions, results, strict=True))
-    assert 10 <= sum(result.usage.requests > 1 for result in results) <= 30
+    assert 5 <= sum(result.usage.requests > 1 for result in results) <= 19
 
 
 async def test_numbers_unions_and_choices_get_the_answer(client: AsyncOpenAI) -> None:
