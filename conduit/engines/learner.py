@@ -570,7 +570,7 @@ class Learner:
                 expected=f"a finite (n, {self.dim}) matrix",
                 value=matrix.shape,
             )
-        columns = _columns(outcomes, matrix.shape[0], self.models)
+        columns = columns_of(outcomes, matrix.shape[0], self.models)
         plans = [(self._row(m), c) for m, c in columns.items()]
         taught = 0
         for row, column in plans:
@@ -741,7 +741,7 @@ def _spend(outcome: Outcome | Evidence, arm: ModelArm) -> float | None:
 _FIELDS = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_s")
 
 
-def _columns(outcomes: Calibration, n: int, models: Sequence[str]) -> dict[str, dict[str, Floats]]:
+def columns_of(outcomes: Calibration, n: int, models: Sequence[str]) -> dict[str, dict[str, Floats]]:
     """Return, per model and field, an array of n values with NaN where nothing is known."""
     if isinstance(outcomes, Mapping):
         given = {m: v if isinstance(v, Mapping) else {"quality": v} for m, v in outcomes.items()}
@@ -802,4 +802,6 @@ def _values(column: Mapping[str, Floats], arm: ModelArm) -> Floats:
     return np.stack([column["quality"], spend, column["latency_s"]], axis=1)
 
 
-__all__ = ["FLOOR", "Expected", "LearnedChoice", "Learner", "floor_shares", "prior_of"]
+__all__ = [
+    "FLOOR", "Expected", "LearnedChoice", "Learner", "columns_of", "floor_shares", "prior_of",
+]

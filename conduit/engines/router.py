@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -10,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
 from conduit.catalogue.models import arms_from_environment, complete_arm, default_arms
@@ -45,7 +49,7 @@ from conduit.engines.bandits.policies import create_policy
 from conduit.engines.constraints import eligible
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Follower
-from conduit.engines.learner import FLOOR, Calibration, Learner
+from conduit.engines.learner import FLOOR, Calibration, Learner, columns_of
 from conduit.storage import receipts
 from conduit.storage.base import Ack, MemoryStore, Store, StoreHealth, new_id
 
@@ -418,9 +422,52 @@ class Router:
         """Teach what several models answered to the same texts; return how many outcomes."""
         if not self._ready:
             await self.start()
-        taught = self.learner.fit(self.analyzer.vectors(texts, tasks), outcomes)
-        await self._follower.save()
-        return taught
+        vectors = self.analyzer.vectors(texts, tasks)
+        if not self.durable:
+            return self.learner.fit(vectors, outcomes)
+        rows = self._calibration_rows(vectors, outcomes)
+        await asyncio.gather(*(self.store.append(row) for row in rows))
+        await self._follower.sync()
+        return len(rows)
+
+    def _calibration_rows(
+        self, vectors: NDArray[np.float32], outcomes: Calibration
+    ) -> list[FeedbackRow]:
+        """Return the rows of the log that calibration becomes: one decision per text."""
+        columns = columns_of(outcomes, len(vectors), self.learner.models)
+        now, rows = self._clock(), []
+        records = [
+            DecisionRecord(
+                id=new_id(now),
+                router=self.name,
+                model=self.learner.models[0],
+                x=vector,
+                schema=self.analyzer.schema,
+                created_at=now,
+                expires_at=now + self.decision_ttl_s,
+            )
+            for vector in vectors
+        ]
+        for model, column in columns.items():
+            self.arm(model)
+            for k, record in enumerate(records):
+                seen = {f: float(v[k]) for f, v in column.items() if not np.isnan(v[k])}
+                if not seen:
+                    continue
+                key = new_id(now)
+                evidence = Evidence(**seen, rank=SOURCE_RANK["user"], given_at=now, key=key)  # type: ignore[arg-type]
+                rows.append(
+                    FeedbackRow(
+                        feedback_id=key,
+                        router=self.name,
+                        decision_id=record.id,
+                        model=model,
+                        evidence=evidence,
+                        kind="calibration",
+                        decision=record,
+                    )
+                )
+        return rows
 
     # models ------------------------------------------------------------------------------------
 

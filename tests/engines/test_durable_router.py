@@ -1,0 +1,172 @@
+"""What a router learned survives it, is shared by its replicas, and never forgets or counts twice."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conduit.core.models import Feedback, ModelArm, Query
+from conduit.engines.bandits.policies import POLICIES
+from conduit.engines.router import Router, user_key
+from conduit.storage.base import Store
+from conduit.storage.database import open_store
+from conduit.storage.migrations import upgrade
+
+ARMS = [
+    ModelArm("a:one", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4, quality=0.6,
+             output_tokens=100),
+    ModelArm("b:two", input_usd_per_mtok=1.0, output_usd_per_mtok=4.0, quality=0.7,
+             output_tokens=100),
+    ModelArm("c:three", input_usd_per_mtok=10.0, output_usd_per_mtok=40.0, quality=0.8,
+             output_tokens=100),
+]  # fmt: skip
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of an empty, migrated database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'conduit.db'}"
+    url = str(request.getfixturevalue("fresh_database"))
+    await asyncio.to_thread(upgrade, url)
+    return url
+
+
+def rating(text: str, model: str) -> float:
+    """Return what this world's users say: each topic has its best model."""
+    best = ARMS[sum(map(ord, text)) % 3].id
+    return 0.9 if model == best else 0.3
+
+
+async def play(router: Router, start: int, stop: int) -> list[str]:
+    """Route and rate a stretch of the stream; return the choices."""
+    chosen = []
+    for i in range(start, stop):
+        text = f"{['alpha', 'beta', 'gamma'][i % 3]} question {i}"
+        decision = await router.route(Query(text=text))
+        chosen.append(decision.selected_model)
+        score = rating(text.split()[0], decision.selected_model)
+        await router.feedback(decision, Feedback(quality_score=score))
+    return chosen
+
+
+def opened(store: Store, **options: object) -> Router:
+    """Return a router of this test on a store."""
+    options.setdefault("seed", 5)
+    return Router(ARMS, store=store, environ={}, secret="s", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"oracle"}))
+async def test_stop_and_resume_is_an_uninterrupted_run(policy: str, database_url: str) -> None:
+    """Stopping and resuming at ten points leaves every choice as it would have been."""
+    async with Router(ARMS, seed=5, environ={}, bandit_algorithm=policy) as router:
+        whole = await play(router, 0, 45)
+    stops = [0, *sorted(np.random.default_rng(1).choice(np.arange(1, 45), 10, replace=False)), 45]
+    pieces: list[str] = []
+    for start, stop in zip(stops, stops[1:], strict=False):
+        store = await open_store(database_url)
+        async with opened(store, bandit_algorithm=policy) as router:
+            pieces += await play(router, int(start), int(stop))
+        await store.close()
+    assert pieces == whole
+
+
+async def test_replicas_learn_what_each_other_learned(database_url: str) -> None:
+    """Two routers on one database hold the same sums, and a third starts from both."""
+    one, two = await open_store(database_url), await open_store(database_url)
+    async with opened(one, seed=1) as first, opened(two, seed=2) as second:
+        await asyncio.gather(play(first, 0, 40), play(second, 40, 80))
+        await first.sync()
+        await second.sync()
+        a, b = first.learner.snapshot(), second.learner.snapshot()
+        assert a.applied == b.applied == 80
+        for model, sums in a.arms.items():
+            for name, array in sums.items():
+                assert array == pytest.approx(b.arms[model][name], abs=1e-9)
+    await one.close()
+    await two.close()
+    late = await open_store(database_url)
+    async with opened(late) as third:
+        assert third.learner.applied == 80
+    await late.close()
+
+
+async def test_another_embedders_state_is_left_alone(database_url: str) -> None:
+    """A router with other features starts afresh beside what was learned, and nothing is lost."""
+    store = await open_store(database_url)
+    async with opened(store) as router:
+        await play(router, 0, 20)
+    async with opened(store, embedding_model=_Tiny()) as other:
+        assert other.learner.applied == 0
+        assert other.get_stats().skipped == 20
+    async with opened(store) as again:
+        assert again.learner.applied == 20
+    await store.close()
+
+
+async def test_feedback_in_another_process_by_id_alone(database_url: str) -> None:
+    """A second router that never saw the decision takes feedback by its id."""
+    one, two = await open_store(database_url), await open_store(database_url)
+    async with opened(one) as first, opened(two) as second:
+        decision = await first.route("hello")
+        await first.flush()
+        await second.feedback(decision.id, Feedback(quality_score=1.0))
+        await first.sync()
+        assert first.learner.applied == 1
+    await one.close()
+    await two.close()
+
+
+async def test_forgetting_a_user_takes_their_evidence_out(database_url: str) -> None:
+    """After `forget`, every replica's sums are those of a run without that user, to 1e-9."""
+
+    async def run(store: Store, *, with_user: bool) -> dict[str, dict[str, np.ndarray]]:
+        async with opened(store, name=f"r{with_user}", bandit_algorithm="linucb") as router:
+            for i in range(30):
+                decision = await router.route(Query(text=f"question {i}"))
+                score = Feedback(quality_score=0.5, user_id="u2")
+                await router.feedback(decision, score, model="a:one")
+                if with_user:
+                    theirs = await router.route(Query(text=f"theirs {i}", user_id="u1"))
+                    mine = Feedback(quality_score=1.0, user_id="u1")
+                    await router.feedback(theirs, mine, model="b:two")
+            if with_user:
+                await store.forget(str(user_key("u1")))
+                await router.sync()
+            return {m: dict(s) for m, s in router.learner.snapshot().arms.items()}
+
+    store = await open_store(database_url)
+    forgotten, never = await run(store, with_user=True), await run(store, with_user=False)
+    await store.close()
+    for model in ("a:one", "b:two"):
+        for name, array in never[model].items():
+            assert forgotten[model][name] == pytest.approx(array, abs=1e-9)
+
+
+async def test_calibration_is_kept_and_shared(database_url: str) -> None:
+    """What `fit` taught is there after a restart, and in a replica."""
+    one, two = await open_store(database_url), await open_store(database_url)
+    async with opened(one) as first, opened(two) as second:
+        texts = [f"calibration prompt {i}" for i in range(20)]
+        taught = await first.fit(texts, {"a:one": np.ones(20), "b:two": np.zeros(20)})
+        assert taught == 40
+        await second.sync()
+        assert second.learner.applied == 40
+    await one.close()
+    again = await open_store(database_url)
+    async with opened(again) as resumed:
+        assert resumed.learner.applied == 40
+    await again.close()
+    await two.close()
+
+
+class _Tiny:
+    id = "tiny"
+    dim = 4
+    blocking = False
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        return np.ones((len(texts), 4), np.float32) / 2.0
