@@ -171,9 +171,7 @@ class ExecutorContract:
     async def test_the_error_of_the_reader_passes_through(self, world: ExecutorWorld) -> None:
         """What the body of the `async with` raises comes out as it is."""
         with pytest.raises(LookupError, match="mine"):
-            async with world.executor.stream(world.arm, Call(PROMPT)) as stream:
-                async for _piece in stream:
-                    raise LookupError("mine")
+            await _read_and_raise(world)
 
     # Life
 
@@ -203,3 +201,9 @@ async def _ask(world: ExecutorWorld, call: Call, streamed: bool) -> object:
         return await world.executor.execute(world.arm, call)
     async with world.executor.stream(world.arm, call) as stream:
         return [piece async for piece in stream]
+
+
+async def _read_and_raise(world: ExecutorWorld) -> None:
+    async with world.executor.stream(world.arm, Call(PROMPT)) as stream:
+        async for _piece in stream:
+            raise LookupError("mine")

@@ -88,6 +88,7 @@ class _Chain:
         self._fallback = fallback
         self._arms = {arm.id: arm for arm in arms}
         self._first = next(iter(self._arms), "")
+        self._doubtful: list[_Attempt] = []
         self._waiting = self._order(list(self._arms))
 
     def _order(self, ids: list[str]) -> list[str]:
@@ -149,14 +150,18 @@ class _Chain:
             raise
 
     def answered(self, attempt: _Attempt, response: Response) -> None:
-        """Note an answer."""
+        """Note an answer; the request was in order, so who refused it has failed."""
         self._health.succeeded(attempt.arm.id)
+        for earlier in self._doubtful:
+            self._health.failed(earlier.arm.id, self._clock(), probe=earlier.probe)
         self._report(attempt, response=response)
 
     def failure(self, attempt: _Attempt, error: ExecutionError, *, final: bool = False) -> None:
         """Note a failure; raise it when no other candidate should be tried."""
         means = meaning(error.kind)
         unfair = error.kind == "timeout" and not attempt.fair
+        if means.doubtful:
+            self._doubtful.append(attempt)
         news = self._note_health(attempt, error, trips=means.trips and not unfair)
         self.failed.append(
             Attempt(attempt.arm.id, error.kind, str(error), self._clock() - attempt.started)

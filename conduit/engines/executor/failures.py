@@ -22,23 +22,26 @@ class Meaning:
     quality: float | None  # what it teaches; None: nothing about quality
     falls_back: bool = True  # the next candidate may do better; the same model is never asked twice
     trips: bool = False  # counts against the model's health
+    doubtful: bool = False  # counts, too, where another model then answers the same request
 
 
 # Evidence about quality is only what the model (or its provider) did to a call that was in order.
 # A wrong key, an unknown model or an unfitting request says nothing about how well it answers.
+# One user's bad requests must not take a model away from the others, so what may be the request's
+# own fault counts against the model's health only when another model did answer it.
 MEANINGS: Mapping[str, Meaning] = {
     "timeout": Meaning("did not answer in time", 0.0, trips=True),
     "connection": Meaning("could not be reached, or hung up", 0.0, trips=True),
     "server_error": Meaning("failed on its side", 0.0, trips=True),
     "malformed": Meaning("sent something that is not an answer", 0.0, trips=True),
-    "invalid_output": Meaning("never gave the form that was asked for", 0.0),
-    "content_filter": Meaning("refused the content", 0.0),
+    "invalid_output": Meaning("never gave the form that was asked for", 0.0, doubtful=True),
+    "content_filter": Meaning("refused the content", 0.0, doubtful=True),
     "rate_limited": Meaning("is asked too often", None),
     "quota": Meaning("has no credit left", None, trips=True),
     "auth": Meaning("does not accept the key", None, trips=True),
     "not_found": Meaning("does not know the model", None, trips=True),
     "not_installed": Meaning("needs a library that is not installed", None, trips=True),
-    "bad_request": Meaning("refuses the request, which may fit another model", None),
+    "bad_request": Meaning("refuses the request, which may fit another", None, doubtful=True),
     "caller_error": Meaning("was interrupted by an error of the caller", None, falls_back=False),
     "cancelled": Meaning("was cancelled", None, falls_back=False),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -34,3 +37,32 @@ async def provider() -> AsyncIterator[LocalProvider]:
     """Give the test its own provider."""
     async with LocalProvider(MODELS) as provider:
         yield provider
+
+
+class Stalls:
+    """The longest time for which the machine gave this process no turn, while a test ran."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+
+    async def watch(self, every_s: float = 0.005) -> None:
+        """Sleep again and again, and note by how much each sleep was too long."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(every_s)
+            self.worst_s = max(self.worst_s, time.monotonic() - before - every_s)
+
+    def late(self, allowed_s: float = 0.05) -> float:
+        """Return how late something may be, on a machine that others use too."""
+        return allowed_s + 2.0 * self.worst_s
+
+
+@pytest.fixture
+async def stalls() -> AsyncIterator[Stalls]:
+    """Watch the event loop of the test."""
+    stalls = Stalls()
+    task = asyncio.create_task(stalls.watch())
+    yield stalls
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
