@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import cast
 
+import numpy as np
 import pytest
 import redis
+from numpy.typing import NDArray
 
 from conduit.cache.base import FeatureCache, MemoryCache
 from conduit.cache.breaker import CircuitBreaker
 from conduit.cache.redis import RedisCache
+from conduit.core.models import QueryFeatures
 from conduit.testing.caches import features_of, key_of
 
 
@@ -29,6 +33,56 @@ def remote_only(url: str, *, ttl_s: float = 60.0, timeout_s: float = 2.0) -> Red
     return RedisCache(
         url, ttl_s, timeout_s=timeout_s, memory=MemoryCache(0), breaker=quick_breaker()
     )
+
+
+def patient(url: str, *, ttl_s: float = 60.0) -> RedisCache:
+    """Return a cache as users have it, but for the time-out, in tests that are not about time."""
+    return RedisCache(url, ttl_s, timeout_s=2.0, breaker=quick_breaker())
+
+
+def at_once(coroutine: Coroutine[object, None, QueryFeatures | None]) -> QueryFeatures | None:
+    """Return what a coroutine returns without ever waiting; one that waits is a failure."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast(QueryFeatures | None, done.value)
+    coroutine.close()
+    raise AssertionError("it waited")
+
+
+class Stalls:
+    """Knows when the event loop stood still: a busy machine does not make a call slow."""
+
+    BEAT_S = 0.002
+
+    def __init__(self) -> None:
+        self._found: list[tuple[float, float]] = []
+
+    async def watch(self) -> None:
+        """Take notes until cancelled."""
+        while True:
+            due = time.perf_counter() + self.BEAT_S
+            await asyncio.sleep(self.BEAT_S)
+            self._found.append((due, time.perf_counter()))
+
+    def took_s(self, calls: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+        """Return how long each call took, from start to end, while the loop was running."""
+        spans, stalls = np.array(calls), np.array(self._found)
+        starts, ends = (
+            np.maximum.outer(spans[:, 0], stalls[:, 0]),
+            np.minimum.outer(spans[:, 1], stalls[:, 1]),
+        )
+        stood_still = np.maximum(ends - starts, 0.0).sum(axis=1)
+        return cast(NDArray[np.float64], spans[:, 1] - spans[:, 0] - stood_still)
+
+
+@pytest.fixture
+async def stalls() -> AsyncIterator[Stalls]:
+    """Watch the event loop of the test."""
+    found = Stalls()
+    watching = asyncio.create_task(found.watch())
+    yield found
+    watching.cancel()
 
 
 @pytest.fixture

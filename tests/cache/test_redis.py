@@ -22,7 +22,7 @@ from conduit.cache.base import FeatureCache, MemoryCache, open_cache
 from conduit.cache.redis import MAX_UNWRITTEN, MAX_WAITING, RedisCache, frame, unframe
 from conduit.core.errors import ConfigurationError
 from conduit.testing.caches import CacheContract, features_of, key_of
-from tests.cache.conftest import quick_breaker, remote_only, stored, until
+from tests.cache.conftest import patient, remote_only, stored, until
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ class TestRedisAlone(TestRedisCache):
 
 async def test_what_one_process_computed_another_finds(redis_url: str, admin: redis.Redis) -> None:
     """An entry comes back equal through Redis, and from then on from memory."""
-    one, other = RedisCache(redis_url), RedisCache(redis_url)
+    one, other = patient(redis_url), patient(redis_url)
     await stored(one, admin, 0)
     assert other.get_now(key_of(0)) is None
     assert await other.get(key_of(0)) == features_of(0)
@@ -74,7 +74,7 @@ async def test_what_one_process_computed_another_finds(redis_url: str, admin: re
 
 async def test_entries_end_in_redis_too(redis_url: str, admin: redis.Redis) -> None:
     """Redis itself forgets an entry after its time to live."""
-    cache = RedisCache(redis_url, ttl_s=100.0)
+    cache = patient(redis_url, ttl_s=100.0)
     await stored(cache, admin, 0)
     assert 99_000 < int(admin.pttl(NAME)) <= 100_000
     await cache.close()
@@ -277,7 +277,7 @@ def test_it_may_be_used_from_one_event_loop_after_another(redis_url: str) -> Non
 
 async def test_a_second_loop_at_the_same_time_has_the_memory(redis_url: str) -> None:
     """Of two loops in two threads one has Redis, and the other neither fails nor waits."""
-    cache = RedisCache(redis_url)
+    cache = patient(redis_url)
     await cache.get(key_of(0))
     found: list[object] = []
 
@@ -335,9 +335,7 @@ async def test_a_refused_password_shows_nowhere(
 ) -> None:
     """A login that fails is a miss, told once, and the password is in no log line or repr."""
     caplog.set_level(logging.DEBUG)
-    cache = RedisCache(
-        redis_url.replace("redis://", f"redis://{account}@"), breaker=quick_breaker()
-    )
+    cache = patient(redis_url.replace("redis://", f"redis://{account}@"))
     for _ in range(5):
         assert await cache.get(key_of(0)) is None
         await asyncio.sleep(0.06)
@@ -351,7 +349,7 @@ async def test_a_redis_that_is_not_there_is_told_once_and_memory_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without a reachable Redis the first lookup warns, and the cache works in memory."""
-    cache = open_cache(True, f"redis://127.0.0.1:{free_port()}/0")
+    cache = RedisCache(f"redis://127.0.0.1:{free_port()}/0", timeout_s=2.0)
     for number in range(50):
         assert await cache.get(key_of(number)) is None
         cache.put(key_of(number), features_of(number))

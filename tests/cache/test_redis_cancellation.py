@@ -78,8 +78,10 @@ async def test_a_time_out_in_the_middle_of_a_reply_spoils_no_other(
     """Replies that come after their time are read by nobody."""
     at = urlsplit(redis_server.url)
     async with FaultProxy("127.0.0.1", at.port or 0) as proxy:
+        writer = remote_only(redis_server.url)
+        await stored(writer, admin, *range(20))
+        await writer.close()
         cache = remote_only(proxy.url(redis_server.url), timeout_s=0.02)
-        await stored(cache, admin, *range(20))
         for number in range(60):
             await proxy.set(Faults(latency_s=0.012 if number % 3 == 0 else 0.0, slice_bytes=90))
             assert await cache.get(key_of(number % 20)) in (None, features_of(number % 20))
