@@ -1,1 +1,30 @@
-"""What implementers and applications test with: contract suites, and fakes of real protocols."""
+"""What implementers and applications test with: contract suites and fakes with real protocols."""
+
+from typing import TYPE_CHECKING
+
+from conduit._exports import exporter
+
+if TYPE_CHECKING:
+    from conduit.testing.local_provider import (
+        Fault,
+        FaultKind,
+        LocalProvider,
+        SimulatedModel,
+        provider_questions,
+    )
+else:
+    __getattr__ = exporter(
+        __name__,
+        {
+            name: "conduit.testing.local_provider"
+            for name in (
+                "Fault",
+                "FaultKind",
+                "LocalProvider",
+                "SimulatedModel",
+                "provider_questions",
+            )
+        },
+    )
+
+__all__ = ["Fault", "FaultKind", "LocalProvider", "SimulatedModel", "provider_questions"]
