@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None, repr=False, description="sqlite+aiosqlite:///… or postgresql+asyncpg://…"
     )
+    journal_path: Path = Field(
+        Path("conduit-journal"), description="keeps feedback while the database is away"
+    )
     store_text: bool = Field(False, description="store the text of prompts and answers")
     feedback_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = Field(
         30.0, description="days after a decision within which feedback is taken"

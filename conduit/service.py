@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -10,7 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
-from conduit.config import Settings, load_settings
+from conduit.catalogue.models import provider_key_names
+from conduit.config import Settings, export_dotenv, load_settings
 from conduit.core.errors import BudgetExceeded, ConduitError, InvalidInput, UnknownDecision
 from conduit.core.models import (
     Feedback,
@@ -89,6 +92,7 @@ class Service:
         self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
         self._store = store
         self._clock = clock
+        self._loop = _Loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._answers: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
         self._requests = self._answered = self._attempts = self._unknown_cost = 0
@@ -295,6 +299,19 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def complete_sync(self, prompt: str | Sequence[Any], **options: Any) -> RoutingResult[Any]:
+        """Return what `complete` would, from a thread without a running event loop."""
+        return self.run_sync(self.complete(prompt, **options))
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something in this service's own event loop, from another thread or after it."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._loop.run(work)
+        work.close()
+        raise RuntimeError("an event loop is running in this thread: await the coroutine instead")
+
     # feedback ----------------------------------------------------------------------------------
 
     async def submit_feedback(
@@ -378,6 +395,11 @@ class Service:
         await self.executor.close()
         if self._store is not None:
             await self._store.close()
+
+    def close_sync(self) -> None:
+        """Close the service, and the event loop that it lived in if that was its own."""
+        self.run_sync(self.close())
+        self._loop.stop()
 
     async def __aenter__(self) -> Self:
         """Load what was learned before."""
@@ -475,6 +497,65 @@ def text_of(prompt: str | Sequence[Any]) -> str:
     return "\n".join(part for part in prompt if isinstance(part, str)) or "(no text)"
 
 
+class _Loop:
+    """The event loop that a service lives in, for callers that have none."""
+
+    def __init__(self) -> None:
+        try:
+            self._home: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._home = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop, wherever that is; start one where there is none yet."""
+        if self._home is None:
+            self.start()
+        home = self._home
+        assert home is not None
+        if home.is_closed():
+            work.close()
+            raise RuntimeError(
+                "the event loop in which this service was made has ended; make it with "
+                "create_service_sync(), or use it within that loop"
+            )
+        if home.is_running():
+            return asyncio.run_coroutine_threadsafe(work, home).result()
+        return home.run_until_complete(work)
+
+    def start(self) -> None:
+        """Run a loop of our own in a thread."""
+        self._home = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._home.run_forever, name="conduit-service", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop of our own, if there is one."""
+        if self._thread is not None and self._home is not None:
+            self._home.call_soon_threadsafe(self._home.stop)
+            self._thread.join()
+            self._home.close()
+            self._thread = None
+
+
+def create_service_sync(**options: Any) -> Service:
+    """Return what `create_service` does, living in an event loop of its own, for synchronous code.
+
+    Use `complete_sync`, `run_sync` and, at the end, `close_sync`.
+    """
+    loop = _Loop()
+    loop.start()
+    try:
+        service = loop.run(create_service(**options))
+    except BaseException:
+        loop.stop()
+        raise
+    service._loop = loop
+    return service
+
+
 async def create_service(
     *,
     default_result_type: Any = str,
@@ -495,6 +576,7 @@ async def create_service(
     given = {"models": models, "database_url": database_url, "redis_url": redis_url,
              "execution_backend": execution_backend, **options}  # fmt: skip
     if settings is None:
+        export_dotenv(provider_key_names(), os.environ)  # vendors look for keys there alone
         settings = load_settings(**{k: v for k, v in given.items() if v is not None})
     store = await _opened_store(settings)
     router = router_of(settings, store)
@@ -518,7 +600,9 @@ async def _opened_store(settings: Settings) -> Store:
     from conduit.storage.database import open_store
 
     return await open_store(
-        settings.database_url or DEFAULT_DATABASE_URL, store_text=settings.store_text
+        settings.database_url or DEFAULT_DATABASE_URL,
+        store_text=settings.store_text,
+        journal_path=settings.journal_path,
     )
 
 
@@ -587,4 +671,5 @@ __all__ = [
     "ServiceStats",
     "create_router",
     "create_service",
+    "create_service_sync",
 ]

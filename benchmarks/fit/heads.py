@@ -10,13 +10,5 @@ options, and prompts of our own. Complexity: whether small models answered wrong
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
-from benchmarks.fit.labels import GROUPS, written_prompts
-from benchmarks.fit.prompts import Prompts
-from conduit.engines.features import DOMAINS, head_inputs, surface_signals

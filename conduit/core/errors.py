@@ -202,29 +202,28 @@ def finite(
     value: object, field: str, *, low: float | None = None, high: float | None = None
 ) -> float:
     """Return the value as a float within [low, high], or raise InvalidInput naming the field."""
-    expected = _range_words(low, high)
-    if isinstance(value, bool) or (
-        not isinstance(value, int | float) and not _is_numpy_real(value)
-    ):
-        raise InvalidInput(
-            f"{field} must be {expected}, got {type(value).__name__}",
-            field=field,
-            expected=expected,
-            value=value,
-        )
+    if isinstance(value, bool) or (not isinstance(value, _REAL) and not _is_numpy_real(value)):
+        raise _out_of_range(value, field, type(value).__name__, low, high)
     number = float(value)  # type: ignore[arg-type]
     if (
         not math.isfinite(number)
         or (low is not None and number < low)
         or (high is not None and number > high)
     ):
-        raise InvalidInput(
-            f"{field} must be {expected}, got {number!r}",
-            field=field,
-            expected=expected,
-            value=number,
-        )
+        raise _out_of_range(number, field, repr(number), low, high)
     return number
+
+
+_REAL = (int, float)
+
+
+def _out_of_range(
+    value: object, field: str, got: str, low: float | None, high: float | None
+) -> InvalidInput:
+    expected = _range_words(low, high)
+    return InvalidInput(
+        f"{field} must be {expected}, got {got}", field=field, expected=expected, value=value
+    )
 
 
 def optional_finite(

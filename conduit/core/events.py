@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,12 @@ from conduit.core.models import Vector, as_vector
 
 SNAPSHOT_MAGIC = b"CSN1"
 Arrays = Mapping[str, NDArray[Any]]
+
+# More than one call takes: such a number is in wrong units (nanoseconds, micro-dollars), and its
+# square would drown whatever else was learned.
+MOST_USD = 1e6
+MOST_TOKENS = 1e9
+MOST_SECONDS = 1e7
 
 # Evidence about quality by who gave it: a later, stronger source revises a weaker one.
 SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
@@ -45,23 +52,20 @@ class Evidence:
         """Refuse numbers out of range; a failed call is quality 0 unless told otherwise."""
         if self.error is not None and self.quality is None:
             object.__setattr__(self, "quality", 0.0)
-        optional_finite(self.quality, "quality", low=0.0, high=1.0)
-        finite(self.quality_weight, "quality_weight", low=0.0, high=1000.0)
-        optional_finite(self.cost_usd, "cost_usd", low=0.0)
-        optional_finite(self.input_tokens, "input_tokens", low=0.0)
-        optional_finite(self.output_tokens, "output_tokens", low=0.0)
-        optional_finite(self.latency_s, "latency_s", low=0.0)
+        _check_numbers(self)
+        finite(self.given_at, "given_at")
 
-    def strength(self) -> tuple[int, float, float, str]:
+    def strength(self) -> tuple[bool, int, float, float, str, float]:
         """Return what decides between two opinions of one call, in any order of arrival."""
-        return (self.rank, self.quality_weight, self.given_at, self.key)
+        known = self.quality is not None
+        return (known, self.rank, self.quality_weight, self.given_at, self.key, self.quality or 0.0)
 
     def joined(self, other: Evidence) -> Evidence:
         """Return what both say together: the stronger quality, and each measurement that is known.
 
         Commutative, associative and idempotent, so order and repeats do not matter.
         """
-        opinion = self if self._outranks(other) else other
+        opinion = max(self, other, key=Evidence.strength)
         return Evidence(
             quality=opinion.quality,
             quality_weight=opinion.quality_weight,
@@ -75,10 +79,25 @@ class Evidence:
             latency_s=_greater(self.latency_s, other.latency_s),
         )
 
-    def _outranks(self, other: Evidence) -> bool:
-        if (self.quality is None) != (other.quality is None):
-            return self.quality is not None
-        return self.strength() >= other.strength()
+
+def _check_numbers(said: Evidence | Outcome) -> None:
+    optional_finite(said.quality, "quality", low=0.0, high=1.0)
+    finite(said.quality_weight, "quality_weight", low=0.0, high=1000.0)
+    optional_finite(said.cost_usd, "cost_usd", low=0.0, high=MOST_USD)
+    optional_finite(said.input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS)
+    optional_finite(said.output_tokens, "output_tokens", low=0.0, high=MOST_TOKENS)
+    optional_finite(said.latency_s, "latency_s", low=0.0, high=MOST_SECONDS)
+
+
+def _is_vector(x: object) -> bool:
+    """Whether x is what `as_vector` returns, so that it need not be copied again."""
+    return (
+        isinstance(x, np.ndarray)
+        and x.dtype == np.float32
+        and x.ndim == 1
+        and not x.flags.writeable
+        and math.isfinite(np.dot(x, x))
+    )
 
 
 def _greater(a: float | None, b: float | None) -> float | None:
@@ -109,20 +128,11 @@ class Outcome:
 
     def __post_init__(self) -> None:
         """Own a read-only float32 copy of x, and refuse numbers out of range."""
-        if not (
-            isinstance(self.x, np.ndarray)
-            and self.x.dtype == np.float32
-            and not self.x.flags.writeable
-        ):
+        if not _is_vector(self.x):
             object.__setattr__(self, "x", as_vector(self.x))
         if self.error is not None and self.quality is None:
             object.__setattr__(self, "quality", 0.0)
-        optional_finite(self.quality, "quality", low=0.0, high=1.0)
-        finite(self.quality_weight, "quality_weight", low=0.0, high=1000.0)
-        optional_finite(self.cost_usd, "cost_usd", low=0.0)
-        optional_finite(self.input_tokens, "input_tokens", low=0.0)
-        optional_finite(self.output_tokens, "output_tokens", low=0.0)
-        optional_finite(self.latency_s, "latency_s", low=0.0)
+        _check_numbers(self)
 
     @classmethod
     def of(

@@ -55,10 +55,7 @@ def normalise_text(text: str) -> str:
 
 def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vector:
     """Return a read-only float32 vector, or raise InvalidInput for a wrong shape or number."""
-    try:
-        vector = np.array(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{name} must be a vector of numbers", field=name) from error
+    vector = _numbers(value, name)
     if vector.ndim != 1 or (dim is not None and vector.shape[0] != dim):
         wanted = "a vector" if dim is None else f"a vector of {dim} numbers"
         raise InvalidInput(
@@ -68,9 +65,28 @@ def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vect
             value=vector.shape,
         )
     if not np.isfinite(vector).all():
-        raise InvalidInput(f"{name} must be finite", field=name, expected="finite numbers")
+        raise InvalidInput(
+            f"{name} must be finite", field=name, expected="finite numbers of single precision"
+        )
     vector.flags.writeable = False
     return vector
+
+
+def _numbers(value: object, name: str) -> Vector:
+    """Return a copy as float32; what is not numbers, such as digits in a string, is refused."""
+    try:
+        given = np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise _not_numbers(name) from error
+    if given.dtype.kind not in "biuf":
+        raise _not_numbers(name)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        return np.array(given, dtype=np.float32)
+
+
+def _not_numbers(name: str) -> InvalidInput:
+    wanted = "a vector of numbers"
+    return InvalidInput(f"{name} must be {wanted}", field=name, expected=wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +112,9 @@ class QueryConstraints:
         if value is None or isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
+            wanted = "QueryConstraints or a mapping of their fields"
             raise InvalidInput(
-                "constraints must be QueryConstraints or a mapping", field="constraints"
+                f"constraints must be {wanted}", field="constraints", expected=wanted
             )
         return cls(**_known_fields(cls, value, "constraint"))
 
@@ -130,7 +147,9 @@ class Preferences:
         for name in ("cost_scale_usd", "latency_scale_s"):
             scale = optional_finite(getattr(self, name), name, low=0.0)
             if scale == 0.0:
-                raise InvalidInput(f"{name} must be above 0", field=name, value=scale)
+                raise InvalidInput(
+                    f"{name} must be above 0", field=name, expected="above 0", value=scale
+                )
 
     @classmethod
     def of(cls, value: Preferences | str | Mapping[str, Any] | None) -> Preferences:
@@ -142,12 +161,16 @@ class Preferences:
         if isinstance(value, str):
             if value not in PRESETS:
                 raise InvalidInput(
-                    unknown_name("preference", value, tuple(PRESETS)), field="preferences"
+                    unknown_name("preference", value, tuple(PRESETS)),
+                    field="preferences",
+                    expected=f"one of {', '.join(PRESETS)}",
+                    value=value,
                 )
             return PRESETS[value]
         if not isinstance(value, Mapping):
+            wanted = "Preferences, a preset's name or a mapping of their fields"
             raise InvalidInput(
-                "preferences must be Preferences, a preset or a mapping", field="preferences"
+                f"preferences must be {wanted}", field="preferences", expected=wanted
             )
         return cls(**_known_fields(cls, value, "preference"))
 

@@ -339,8 +339,8 @@ class Learner:
             return
         seen = self.policy.seen().T[SPEND:] > 0
         self._known = np.logical_or(seen, self._arms.prior_known)
-        partly = self._known.any(axis=1) & ~self._known.all(axis=1)
-        self._guess_cost, self._guess_latency = map(bool, partly)
+        partly = np.asarray(self._known.any(axis=1) & ~self._known.all(axis=1))
+        self._guess_cost, self._guess_latency = bool(partly[0]), bool(partly[1])
         self._learn_known = not self._known.all()
 
     def _row(self, model_id: str) -> int:

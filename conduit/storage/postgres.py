@@ -5,7 +5,9 @@ asyncpg is used directly: arrays take a whole group to the server in one round t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -30,6 +32,7 @@ from conduit.storage.writer import Batch, First, Result, judged, may_wait
 HORIZON = "(SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
 THIS_TRANSACTION = "(SELECT pg_current_xact_id()::text::bigint)"
 
+_NAMED = re.compile(r"(?<!:):([a-z_]+)")  # :name, not ::type
 _TYPES: Mapping[str, str] = {
     "x": "bytea", "digest": "bytea", "output_valid": "boolean", "source_rank": "integer",
     "validation_retries": "integer", "tool_calls": "integer", "tool_failures": "integer",
@@ -91,6 +94,31 @@ FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS g(router, feedback_id, pl
 LEFT JOIN feedback f USING (router, feedback_id)
 ORDER BY g.place
 """
+
+
+@lru_cache(maxsize=64)
+def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
+    """Return a statement with `$1` for its first named parameter, and the names in that order."""
+    names = tuple(dict.fromkeys(_NAMED.findall(statement)))
+    return _NAMED.sub(lambda m: f"${names.index(m[1]) + 1}", statement), names
+
+
+async def fetch(
+    connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """Return the rows of one statement outside a transaction, without SQLAlchemy's rows."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    numbered, names = _numbered(statement)
+    try:
+        rows: Sequence[Sequence[Any]] = await raw.fetch(numbered, *(given[name] for name in names))
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raw.terminate()
+        raise StorageUnavailable(f"could not read: {type(error).__name__}") from error
+    except BaseException:
+        raw.terminate()
+        raise
+    return rows
 
 
 async def write(connection: AsyncConnection, batch: Batch, *, store_text: bool) -> list[Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +33,15 @@ class WriteBatch(Protocol):
         """Return what became of each piece of feedback."""
 
 
+class Fetch(Protocol):
+    """Reads; see `postgres.fetch`."""
+
+    async def __call__(
+        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement with `:name` parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """What the two databases say differently."""
@@ -40,6 +49,7 @@ class Dialect:
     name: str
     horizon: str  # SQL: places in the log before this transaction are settled
     write: WriteBatch
+    fetch: Fetch
     among: str  # SQL: a column is one of the list that `{}` names
     commits_itself: bool  # `write` begins and commits its own transaction
     listed: Callable[[Sequence[str]], Any]
@@ -50,6 +60,7 @@ DIALECTS = {
         "postgresql",
         postgres.HORIZON,
         postgres.write,
+        postgres.fetch,
         "= ANY(CAST(:{} AS text[]))",
         commits_itself=True,
         listed=list,
@@ -58,6 +69,7 @@ DIALECTS = {
         "sqlite",
         sqlite.HORIZON,
         sqlite.write,
+        sqlite.fetch,
         "IN (SELECT value FROM json_each(:{}))",
         commits_itself=False,
         listed=sqlite.listed,
@@ -107,7 +119,7 @@ class Sessions:
     async def _read(self, doing: str, work: Work[T], timeout_s: float) -> T:
         with translated(doing):
             async with asyncio.timeout(timeout_s), self._reading.connect() as connection:
-                return await work(connection)
+                return await _invalidating(connection, work)
 
     async def _write(self, doing: str, work: Work[T], timeout_s: float) -> T:
         with translated(doing):
@@ -122,11 +134,9 @@ class Sessions:
                     async with self._engine.begin() as connection:
                         return await write(connection, batch, store_text=store_text)
                 async with self._engine.connect() as connection:
-                    try:
-                        return await write(connection, batch, store_text=store_text)
-                    except StorageUnavailable:
-                        await connection.invalidate()
-                        raise
+                    return await _invalidating(
+                        connection, lambda c: write(c, batch, store_text=store_text)
+                    )
 
     async def close(self) -> None:
         """Wait for what is under way and close every connection."""
@@ -134,6 +144,15 @@ class Sessions:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=COMMIT_TIMEOUT_S)
         await self._engine.dispose()
+
+
+async def _invalidating(connection: AsyncConnection, work: Work[T]) -> T:
+    """Take a connection that `work` found dead out of the pool."""
+    try:
+        return await work(connection)
+    except (StorageUnavailable, asyncio.CancelledError):
+        await connection.invalidate()
+        raise
 
 
 async def _retried(start: Callable[[], Awaitable[T]]) -> T:

@@ -120,6 +120,13 @@ async def _stored(
     return {(router, identity): seq for router, identity, seq in list[Any](result.all())}
 
 
+async def fetch(
+    connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """Return the rows of one statement."""
+    return (await connection.exec_driver_sql(statement, dict(given))).all()
+
+
 def listed(values: Sequence[str]) -> str:
     """Return a list as `json_each` takes it."""
     return json.dumps(list(values))

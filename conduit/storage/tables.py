@@ -163,6 +163,7 @@ FEEDBACK = Table(
     ),
     Index(
         "ix_feedback_waiting",
+        "router",
         "decision_id",
         sqlite_where=text("xid IS NULL"),
         postgresql_where=text("xid IS NULL"),

@@ -146,7 +146,7 @@ def feedback() -> None:
         sqlite_autoincrement=True,
     )
     partial("ix_feedback_log", "feedback", ["router", "xid", "seq"], "xid IS NOT NULL")
-    partial("ix_feedback_waiting", "feedback", ["decision_id"], "xid IS NULL")
+    partial("ix_feedback_waiting", "feedback", ["router", "decision_id"], "xid IS NULL")
     op.create_index(op.f("ix_feedback_decision_id"), "feedback", ["decision_id"])
     partial("ix_feedback_user_key", "feedback", ["user_key"], "user_key IS NOT NULL")
 

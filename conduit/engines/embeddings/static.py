@@ -97,7 +97,8 @@ class StaticEmbedder:
             words = _WORDS.findall(text.lower())
         else:
             words = _BLANKS.split(encodable(text))
-        known, ids = self._known, []
+        known = self._known
+        ids: list[int] = []
         for word in words:
             pieces = known.get(word)
             if pieces is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -40,6 +42,10 @@ _SAME = (
     "huggingface", "mistral", "nebius", "ollama", "openai", "openrouter", "ovhcloud", "perplexity",
     "sambanova", "snowflake", "xai", "zai",
 )  # fmt: skip
+# What LiteLLM loads at its first call, half a second that no request has to wait for.
+_LOADED_AT_FIRST_CALL = (
+    "litellm.proxy._types", "litellm.litellm_core_utils.default_encoding", "openai.resources",
+)  # fmt: skip
 # Your own machine: only there does a price of nothing mean that it costs nothing.
 _FREE = ("ollama", "ollama_chat", "llamafile", "lm_studio", "hosted_vllm", "vllm")
 
@@ -68,6 +74,9 @@ def _imported() -> ModuleType:
             'LiteLLMExecutor needs LiteLLM: pip install "conduit-router[litellm]"',
             field="execution_backend",
         ) from error
+    for name in _LOADED_AT_FIRST_CALL:
+        with contextlib.suppress(ImportError):  # a module of theirs that has moved
+            importlib.import_module(name)
     litellm.suppress_debug_info = True  # it prints to the terminal when a call fails
     # Its own types make pydantic warn when they are built, and some of its code is deprecated:
     # nothing that a user of ours could mend.

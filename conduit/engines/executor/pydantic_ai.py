@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import openai.resources  # noqa: F401  loaded here, 0.8 s that no request has to wait for
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAIError
 from openai.types import CompletionUsage, chat
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
@@ -189,7 +189,7 @@ class PydanticAIExecutor:
             return infer_model(name, provider_factory=self._provider)
         except ImportError as error:
             raise _unusable(arm, name, "not_installed", error) from None
-        except UserError as error:
+        except (UserError, OpenAIError) as error:
             kind = "auth" if ":" in name else "not_found"
             raise _unusable(arm, name, kind, error) from None
         except ValueError as error:
@@ -209,7 +209,6 @@ class PydanticAIExecutor:
         key = name, None
         if key not in self._providers:
             if name in ("openai", "openai-chat", "openai-responses"):
-                infer_provider(name)  # says so when there is no key
                 provider: Provider[Any] = OpenAIProvider(openai_client=self._client())
             else:
                 provider = infer_provider(name)
