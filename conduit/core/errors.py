@@ -204,7 +204,10 @@ def finite(
     """Return the value as a float within [low, high], or raise InvalidInput naming the field."""
     if isinstance(value, bool) or (not isinstance(value, _REAL) and not _is_numpy_real(value)):
         raise _out_of_range(value, field, type(value).__name__, low, high)
-    number = float(value)  # type: ignore[arg-type]
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
     if (
         not math.isfinite(number)
         or (low is not None and number < low)
@@ -244,4 +247,5 @@ def _range_words(low: float | None, high: float | None) -> str:
 
 
 def _is_numpy_real(value: object) -> bool:
-    return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return getattr(value, "ndim", None) == 0 and kind in ("i", "u", "f")

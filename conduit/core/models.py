@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 MAX_TEXT_CHARS = 1_000_000
 SHOWN_CHARS = 40  # of a prompt, in a repr
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6  # of a preference
+LEAST_SCALE = 1e-12  # dollars or seconds
 _VECTOR_MAGIC = b"CQF1"
 
 Source = Literal["system", "implicit", "judge", "user"]
@@ -135,21 +137,12 @@ class Preferences:
 
     def __post_init__(self) -> None:
         """Refuse weights and scales that are not numbers, and a quality weight of nothing."""
-        if finite(self.quality, "quality", low=0.0) <= 0.0:
-            raise InvalidInput(
-                "quality must be above 0: the other weights are relative to it",
-                field="quality",
-                expected="a finite number above 0",
-                value=self.quality,
-            )
-        finite(self.cost, "cost", low=0.0)
-        finite(self.latency, "latency", low=0.0)
-        for name in ("cost_scale_usd", "latency_scale_s"):
-            scale = optional_finite(getattr(self, name), name, low=0.0)
-            if scale == 0.0:
-                raise InvalidInput(
-                    f"{name} must be above 0", field=name, expected="above 0", value=scale
-                )
+        # Above 0: the other weights are relative to quality's, costs to their scale.
+        finite(self.quality, "quality", low=LEAST_WEIGHT, high=MOST_WEIGHT)
+        finite(self.cost, "cost", low=0.0, high=MOST_WEIGHT)
+        finite(self.latency, "latency", low=0.0, high=MOST_WEIGHT)
+        optional_finite(self.cost_scale_usd, "cost_scale_usd", low=LEAST_SCALE)
+        optional_finite(self.latency_scale_s, "latency_scale_s", low=LEAST_SCALE)
 
     @classmethod
     def of(cls, value: Preferences | str | Mapping[str, Any] | None) -> Preferences:
@@ -226,7 +219,7 @@ class ModelArm:
     latency_s: float | None = field(default=None, kw_only=True)
     output_tokens: float | None = field(default=None, kw_only=True)
     context_window: int | None = field(default=None, kw_only=True)
-    base_url: str | None = field(default=None, kw_only=True)
+    base_url: str | None = field(default=None, kw_only=True, repr=False)  # may hold a password
     model: Any = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -312,7 +305,8 @@ class QueryFeatures:
         try:
             return cls(**_known_fields(cls, json.loads(text), "feature"))
         except (TypeError, json.JSONDecodeError) as error:
-            raise InvalidInput("not the JSON of QueryFeatures", field="features") from error
+            wanted = "what QueryFeatures.to_json returned"
+            raise InvalidInput(f"not {wanted}", field="features", expected=wanted) from error
 
     def to_bytes(self) -> bytes:
         """Return compact bytes (no pickle) that `from_bytes` turns back into an equal value."""
@@ -332,7 +326,8 @@ class QueryFeatures:
             readings = json.loads(data[12 : 12 + head_size])
             return cls(np.frombuffer(data[12 + head_size :], dtype="<f4"), **readings)
         except (ValueError, TypeError, struct.error) as error:
-            raise InvalidInput("not the bytes of QueryFeatures", field="features") from error
+            wanted = "what QueryFeatures.to_bytes returned"
+            raise InvalidInput(f"not {wanted}", field="features", expected=wanted) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,19 +480,27 @@ class Feedback:
         optional_finite(self.given_at, "given_at", low=0.0)
         if self.met_expectations is not None and not isinstance(self.met_expectations, bool):
             raise InvalidInput(
-                "met_expectations must be True, False or None", field="met_expectations"
+                "met_expectations must be True, False or None",
+                field="met_expectations",
+                expected="True, False or None",
+                value=self.met_expectations,
             )
         if (
             self.quality_score is None
             and self.user_rating is None
             and self.met_expectations is None
         ):
+            wanted = "quality_score, user_rating or met_expectations"
             raise InvalidInput(
-                "feedback needs quality_score, user_rating or met_expectations",
-                field="quality_score",
+                f"feedback needs {wanted}", field="quality_score", expected=f"any of {wanted}"
             )
         if self.source not in SOURCES:
-            raise InvalidInput(unknown_name("source", self.source, SOURCES), field="source")
+            raise InvalidInput(
+                unknown_name("source", self.source, SOURCES),
+                field="source",
+                expected=f"one of {', '.join(SOURCES)}",
+                value=self.source,
+            )
 
     @property
     def quality(self) -> float:
@@ -589,7 +592,7 @@ class RoutingResult(Generic[T]):
     """An answer with its receipt: the data in the form asked for, who gave it, and why."""
 
     id: str
-    data: T
+    data: T = field(repr=False)  # an answer may quote its prompt
     model: str
     decision: RoutingDecision
     response: Response
@@ -600,7 +603,11 @@ def _known_fields(cls: type, values: Mapping[str, Any], kind: str) -> dict[str, 
     known = [f.name for f in fields(cls)]
     for name in values:
         if name not in known:
-            raise InvalidInput(unknown_name(kind, name, known), field=str(name))
+            raise InvalidInput(
+                unknown_name(kind, name, known),
+                field=str(name),
+                expected=f"one of {', '.join(known)}",
+            )
     return dict(values)
 
 
