@@ -30,6 +30,8 @@ from conduit.engines.executor.base import Call, Executor
 from conduit.engines.executor.chain import AttemptRecord, ChainStream, run_chain, stream_chain
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.router import Router, RouterStats, user_key
+from conduit.evaluation.calibration import CalibrationReport, calibrate
+from conduit.evaluation.graders import Grader, Prompt
 from conduit.feedback.collector import FeedbackCollector, SignalStats
 from conduit.storage.base import Ack, ResponseRecord, Store, StoreHealth, new_id
 
@@ -298,6 +300,40 @@ class Service:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def calibrate(
+        self,
+        prompts: Sequence[Prompt | str | Mapping[str, Any]],
+        *,
+        grader: Grader | type | None = None,
+        models: Sequence[str] | None = None,
+        max_usd: float | None = None,
+        result_type: Any = None,
+        concurrency: int = 8,
+        progress: bool = True,
+        resume: bool = True,
+    ) -> CalibrationReport:
+        """Have every model answer every prompt, grade the answers, and start warm.
+
+        `grader` is a callable, a pydantic type, or nothing where the prompts say what is expected.
+        """
+        from conduit.progress import progress_bar
+
+        total = len(prompts) * len(models or self.router.models)
+        with progress_bar("Calibrating", total, shown=progress) as advance:
+            return await calibrate(
+                self.router,
+                self.executor,
+                prompts,
+                grader=grader,
+                models=models,
+                max_usd=max_usd,
+                result_type=result_type or self.default_result_type,
+                concurrency=concurrency,
+                timeout_s=self.timeout_s,
+                resume=resume,
+                advance=advance,
+            )
 
     def complete_sync(self, prompt: str | Sequence[Any], **options: Any) -> RoutingResult[Any]:
         """Return what `complete` would, from a thread without a running event loop."""

@@ -203,6 +203,7 @@ def replay(
     seed: int = 1000,
     delay: int = 0,
     calibration: int = 0,
+    shuffle: bool = True,
     prior_error: float | None = None,
     floor: float | None = None,
     prior_observations: float = PRIOR_OBSERVATIONS,
@@ -214,7 +215,7 @@ def replay(
 
     Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency.
     `cost_weight` may be a function of the step, for weights that change. `calibration` rows per
-    order, answered by every model, are taught first and left out of the stream. `delay` is how
+    order (the first ones with `shuffle=False`), answered by every model, are taught first and left out of the stream. `delay` is how
     many more decisions are made before an outcome is seen. `prior_error` replaces the models'
     quality priors by simulated benchmark scores: the table's true mean, plus or minus this much
     at random. `drift(step, quality_row)` returns the qualities of that step.
@@ -227,7 +228,7 @@ def replay(
     runs: list[_Run] = []
     for order in range(orders):
         rng = np.random.default_rng(seed + order)
-        rows = rng.permutation(table.size)
+        rows = rng.permutation(table.size) if shuffle else np.arange(table.size)
         learner = Learner(
             _with_priors(table, prior_error, rng),
             table.vectors.shape[1],
@@ -349,7 +350,7 @@ def _input_tokens(table: ReplayTable) -> Floats:
     """Return the input tokens that are known before a call: the mean over the models' counts."""
     if table.input_tokens is None:
         return np.zeros(table.size)
-    return np.nan_to_num(np.nanmean(np.asarray(table.input_tokens), axis=1))
+    return np.asarray(np.nan_to_num(np.nanmean(np.asarray(table.input_tokens), axis=1)))
 
 
 def _outcome(

@@ -1,0 +1,276 @@
+"""Calibration: every model answers the same prompts before launch, and the router starts warm.
+
+The biggest lever there is: 100 prompts answered by every model teach more than a thousand routed
+queries, since each one shows what all models would have done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.errors import BudgetExceeded, ExecutionError, InvalidInput
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
+from conduit.core.models import ModelArm, Query
+from conduit.engines.budget import MAX_OUTPUT_TOKENS, worst_case_usd
+from conduit.engines.executor.base import Call, Executor
+from conduit.engines.executor.failures import meaning
+from conduit.engines.router import Router
+from conduit.evaluation.graders import Grader, Prompt, graded, grader_of
+from conduit.evaluation.report import CalibrationReport, report_of
+
+Advance = Callable[[], object]
+
+
+@dataclass(slots=True)
+class _Purse:
+    """What may be spent: the worst case of every call under way is set aside."""
+
+    limit_usd: float | None
+    spent_usd: float = 0.0
+    held_usd: float = 0.0
+    empty: bool = False
+
+    def take(self, amount_usd: float | None) -> float | None:
+        """Set the worst case of a call aside; None when it may not be made."""
+        if self.limit_usd is None:
+            return 0.0
+        if amount_usd is None or self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
+            self.empty = True
+            return None
+        self.held_usd += amount_usd
+        return amount_usd
+
+    def settle(self, held_usd: float, actual_usd: float | None) -> None:
+        """Book what a call cost; an unknown cost is booked as its worst case."""
+        self.held_usd -= held_usd
+        self.spent_usd += held_usd if actual_usd is None else actual_usd
+
+
+@dataclass(slots=True)
+class _Run:
+    """One calibration under way."""
+
+    router: Router
+    executor: Executor
+    grader_name: str
+    grader: Grader
+    result_type: Any
+    timeout_s: float
+    purse: _Purse
+    known: dict[tuple[str, str], str]
+    advance: Advance
+    outcomes: dict[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
+    skipped: int = 0
+
+
+async def calibrate(
+    router: Router,
+    executor: Executor,
+    prompts: Iterable[Prompt | str | Mapping[str, Any]],
+    *,
+    grader: Grader | type | None = None,
+    models: Sequence[str] | None = None,
+    max_usd: float | None = None,
+    result_type: Any = str,
+    concurrency: int = 8,
+    timeout_s: float = 60.0,
+    resume: bool = True,
+    advance: Advance = lambda: None,
+) -> CalibrationReport:
+    """Have every model answer every prompt, grade the answers, and teach the router.
+
+    Stops before `max_usd` could be passed. What was paid for is kept in the router's store, so a
+    run that was interrupted goes on where it was; only calls that were under way at a kill may be
+    paid for again. `advance` is called after each answer.
+    """
+    asked = [Prompt.of(p) for p in prompts]
+    if not asked:
+        raise InvalidInput("calibration needs prompts", field="prompts")
+    if grader is None and any(p.expected is None for p in asked):
+        raise InvalidInput("give a grader, or an expected answer with every prompt", field="grader")
+    await router.start()
+    name, grade = grader_of(grader)
+    arms = [router.arm(m) for m in models] if models is not None else list(router.models)
+    run = _Run(
+        router=router,
+        executor=executor,
+        grader_name=name,
+        grader=grade,
+        result_type=result_type,
+        timeout_s=timeout_s,
+        purse=_Purse(max_usd),
+        known=dict(await router.store.calibrations(router.name, name)) if resume else {},
+        advance=advance,
+    )
+    await _ask_all(run, asked, arms, concurrency)
+    await _teach(run, asked)
+    return _report(run, asked, arms)
+
+
+async def _ask_all(
+    run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm], concurrency: int
+) -> None:
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(i: int, arm: ModelArm) -> None:
+        async with gate:
+            # Finished even when the caller is cancelled: what is paid for is kept.
+            await asyncio.shield(asyncio.ensure_future(_ask(run, i, prompts[i], arm)))
+            run.advance()
+
+    async with asyncio.TaskGroup() as group:
+        for i in range(len(prompts)):
+            for arm in arms:
+                group.create_task(one(i, arm))
+
+
+async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm) -> None:
+    key = prompt_hash(prompt)
+    kept = run.known.get((key, arm.id))
+    if kept is not None:
+        run.outcomes[i, arm.id] = json.loads(kept)
+        return
+    tokens = len(prompt.text.encode()) / 2.0  # more than any tokenizer makes of it
+    held = run.purse.take(worst_case_usd(arm, tokens, MAX_OUTPUT_TOKENS))
+    if held is None:
+        run.skipped += 1
+        return
+    outcome = await _answered(run, prompt, arm)
+    run.purse.settle(held, outcome.get("cost_usd"))
+    if outcome.get("skip"):
+        run.skipped += 1
+        return
+    await run.router.store.save_calibration(
+        run.router.name, key, arm.id, run.grader_name, json.dumps(outcome)
+    )
+    run.outcomes[i, arm.id] = outcome
+
+
+async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
+    """Return what one call showed; a failure that says nothing about the model is skipped."""
+    call = Call(
+        prompt.text,
+        result_type=run.result_type,
+        timeout_s=run.timeout_s,
+        model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+    )
+    try:
+        answer = await run.executor.execute(arm, call)
+    except ExecutionError as error:
+        quality = meaning(error.kind).quality
+        if quality is None:
+            return {"skip": error.kind, "cost_usd": 0.0}
+        return {"quality": quality, "error": error.kind, "cost_usd": None}
+    r = answer.response
+    return {
+        "quality": await graded(run.grader, prompt, answer.data),
+        "cost_usd": r.cost_usd,
+        "input_tokens": r.input_tokens,
+        "output_tokens": r.output_tokens,
+        "latency_s": r.latency_s,
+    }
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """Return the name under which a prompt's answers are kept: a hash, never the text."""
+    said = repr((prompt.text, prompt.task, str(prompt.expected)))
+    return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+async def _teach(run: _Run, prompts: Sequence[Prompt]) -> None:
+    """Write the outcomes to the log; a second time changes nothing."""
+    rows = []
+    router, now = run.router, time.time()
+    for i, prompt in enumerate(prompts):
+        features = await router.analyzer.analyse(Query(text=prompt.text, task=prompt.task))
+        if features.degraded is not None:
+            continue
+        decision = DecisionRecord(
+            id=_stable_id(router.name, run.grader_name, features.schema, prompt_hash(prompt)),
+            router=router.name,
+            model=router.learner.models[0],
+            x=features.vector,
+            schema=features.schema,
+            created_at=now,
+            expires_at=now + router.decision_ttl_s,
+        )
+        for (k, model), outcome in run.outcomes.items():
+            if k == i:
+                rows.append(_row(router.name, decision, model, outcome, now))
+    await asyncio.gather(*(router.store.append(row) for row in rows))
+    await router.sync()
+
+
+def _row(
+    router: str, decision: DecisionRecord, model: str, outcome: Mapping[str, Any], now: float
+) -> FeedbackRow:
+    key = _stable_id(decision.id, model)
+    failed = outcome.get("error")
+    measured: dict[str, Any] = {} if failed else {
+        name: outcome.get(name)
+        for name in ("cost_usd", "input_tokens", "output_tokens", "latency_s")
+    }  # fmt: skip
+    evidence = Evidence(
+        quality=outcome["quality"],
+        error=failed,
+        rank=SOURCE_RANK["user"],
+        given_at=now,
+        key=key,
+        **measured,
+    )
+    return FeedbackRow(
+        feedback_id=key,
+        router=router,
+        decision_id=decision.id,
+        model=model,
+        evidence=evidence,
+        kind="calibration",
+        decision=decision,
+    )
+
+
+def _stable_id(*parts: str) -> str:
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+    return str(uuid.UUID(bytes=digest, version=5))
+
+
+def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> CalibrationReport:
+    full = [i for i in range(len(prompts)) if all((i, a.id) in run.outcomes for a in arms)]
+
+    def column(name: str) -> NDArray[np.float64]:
+        grid = np.full((len(prompts), len(arms)), np.nan)
+        for (i, model), outcome in run.outcomes.items():
+            value = outcome.get(name)
+            where = [k for k, a in enumerate(arms) if a.id == model]
+            if value is not None and where:
+                grid[i, where[0]] = value
+        return grid
+
+    vectors = run.router.analyzer.vectors(
+        [prompts[i].text for i in full], [prompts[i].task for i in full]
+    )
+    return report_of(
+        arms,
+        quality=column("quality"),
+        cost_usd=column("cost_usd"),
+        latency_s=column("latency_s"),
+        complete=full,
+        vectors=vectors,
+        preferences=run.router.preferences,
+        spent_usd=run.purse.spent_usd,
+        skipped=run.skipped,
+        stopped_by_budget=run.purse.empty,
+    )
+
+
+__all__ = ["BudgetExceeded", "CalibrationReport", "calibrate", "prompt_hash"]
