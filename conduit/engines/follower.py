@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
@@ -32,8 +33,12 @@ class Follower:
         restore: Callable[[Snapshot], Learner],
         *,
         applied: Callable[[LogEntry], None] | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
-        """`fresh` makes an untaught learner, `restore` one that goes on from a snapshot."""
+        """`fresh` makes an untaught learner, `restore` one that goes on from a snapshot.
+
+        The learner is taught under `lock`, for those who decide in other threads.
+        """
         self.store = store
         self.router = router
         self.learner = fresh()
@@ -43,6 +48,7 @@ class Follower:
         self._fresh = fresh
         self._restore = restore
         self._applied = applied
+        self._lock = lock or threading.RLock()
         self._since_snapshot = 0
         self._started = False
         self._reading: asyncio.Task[None] | None = None
@@ -109,10 +115,11 @@ class Follower:
 
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Teach the learner rows of the log, in their order."""
-        for entry in entries:
-            self._teach(entry)
-            self.cursor = entry.cursor
-        self._since_snapshot += len(entries)
+        with self._lock:
+            for entry in entries:
+                self._teach(entry)
+                self.cursor = entry.cursor
+            self._since_snapshot += len(entries)
 
     def _teach(self, entry: LogEntry) -> None:
         if entry.decision.schema != self.learner.schema:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,9 @@ from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Follower
 from conduit.engines.learner import FLOOR, Calibration, Learner, columns_of
 from conduit.storage import receipts
-from conduit.storage.base import Ack, MemoryStore, Store, StoreHealth, new_id
+from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Store, StoreHealth, new_id
+
+T = TypeVar("T")
 
 REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
 CONVERSATIONS = 10_000
@@ -150,7 +153,12 @@ class Router:
             return learner
 
         create_policy(policy, 1)  # an unknown name fails here
-        self._follower = Follower(self.store, name, fresh, restore, applied=self._learned)
+        self.lock = (
+            threading.RLock()
+        )  # held while the learner is taught; hold it to decide in threads
+        self._follower = Follower(
+            self.store, name, fresh, restore, applied=self._learned, lock=self.lock
+        )
         self._recent: OrderedDict[str, RoutingDecision] = OrderedDict()
         self._conversations: OrderedDict[str, str] = OrderedDict()
         self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
@@ -360,6 +368,23 @@ class Router:
         await self._follower.sync()
         return ack
 
+    def feedback_sync(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        *,
+        model: str | None = None,
+    ) -> Ack:
+        """Return what `feedback` would, in this thread; only where the log is in memory."""
+        if self.durable:
+            raise ConfigurationError("a durable store is written to by feedback()", field="store")
+        with self.lock:
+            record = _at_once(self._record(decision))
+            ack = _at_once(self.store.append(self.row_of(record, feedback, model=model)))
+            cursor = self._follower.cursor
+            self._follower.apply(_at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
+        return ack
+
     def row_of(
         self,
         record: DecisionRecord | str,
@@ -534,6 +559,17 @@ class Router:
     def __repr__(self) -> str:
         """Show the models and the policy, never a secret."""
         return f"Router(models={list(self._models)}, policy={self.learner.policy.name!r})"
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine that waits for nothing returns."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise AssertionError("a store in memory waits for nothing")
 
 
 def user_key(user_id: str | None) -> str | None:
