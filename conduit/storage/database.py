@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -31,9 +30,10 @@ from conduit.storage.ports import (
     Store,
     StoreHealth,
 )
-from conduit.storage.sessions import Sessions
+from conduit.storage.sessions import Dialect, Sessions
+from conduit.storage.sqlite import SQLite
 from conduit.storage.urls import DatabaseUrl
-from conduit.storage.writer import Batch, GroupWriter, Result
+from conduit.storage.writer import GroupWriter
 
 HEALTH_TIMEOUT_S = 2.0
 COUNT_WAITING = text("SELECT count(*) FROM feedback WHERE xid IS NULL")
@@ -61,22 +61,18 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
         """Connect to nothing yet; `journal_path` is a directory that processes may share."""
         self._url = DatabaseUrl.parse(url)
         self._raw_url = url
-        sessions = Sessions(engine_for(self._url))
+        sessions = Sessions(engine_for(self._url), _dialect(self._url, store_text=store_text))
         Archive.__init__(self, sessions, clock)
         HistoryReader.__init__(self, sessions)
         Accounts.__init__(self, sessions, clock)
         journal = None
         if journal_path is not None:
             journal = Journal(Path(journal_path), self._url.shown, max_bytes=journal_bytes)
-        self._store_text = store_text
         self._writer = GroupWriter(
-            self._commit, journal=journal, clock=clock, store_text=store_text
+            sessions.commit, journal=journal, clock=clock, store_text=store_text
         )
         self._opening = asyncio.Lock()
         self._open = False
-
-    async def _commit(self, batch: Batch) -> Sequence[Result]:
-        return await self._sessions.commit(batch, store_text=self._store_text)
 
     # Life
 
@@ -198,6 +194,14 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
         pruned = await super().prune(router, older_than_s=older_than_s, state=state, fold=fold)
         self._writer.forget_known()
         return pruned
+
+
+def _dialect(url: DatabaseUrl, *, store_text: bool) -> Dialect:
+    if url.backend == "sqlite":
+        return SQLite(store_text=store_text)
+    from conduit.storage.postgres import Postgres  # asyncpg takes 0.1 s to import
+
+    return Postgres(store_text=store_text, pooled=url.pooled)
 
 
 async def _counted(

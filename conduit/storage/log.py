@@ -53,7 +53,7 @@ PAGE = f"""
         FROM {IN_THE_LOG}
         WHERE f.router = :router AND (f.xid, f.seq) > (:xid, :seq) AND f.xid < {{horizon}}
         ORDER BY f.xid, f.seq
-        LIMIT :limit
+        LIMIT {{limit}}
     ) e ON 1 = 1
     ORDER BY e.xid, e.seq
 """
@@ -87,7 +87,7 @@ class LogReader:
         dialect = sessions.dialect
         self._promote = _promote if dialect.name == "postgresql" else _move
         among = dialect.among.format("decisions")
-        self._page_statement = PAGE.format(horizon=dialect.horizon)
+        self._page_statement = PAGE.format(horizon=dialect.horizon, limit="{limit}")
         self._decisions_statement = DECISIONS.format(among=among)
         self._earlier_statement = EARLIER.format(among=among)
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
@@ -108,9 +108,8 @@ class LogReader:
         if not rows:
             return []
         calls = list({row[_ROWS + 3] for row in rows})
-        decisions, said = await self._sessions.read(
-            "read the log", lambda c: self._context(c, cursor, calls)
-        )
+        decisions = await self._known(calls)
+        said = {} if cursor is None else await self._said(cursor, calls)
         if len(decisions) < len(calls):  # somebody is being forgotten at this moment
             raise self._rewritten()
         return [_entry(router, generation, row, decisions, said) for row in rows]
@@ -123,29 +122,28 @@ class LogReader:
         self, router: str, cursor: Cursor | None, limit: int
     ) -> Sequence[Sequence[Any]]:
         xid, seq = cursor.place if cursor is not None else (-1, 0)
-        given = {"router": router, "xid": xid, "seq": seq, "limit": limit}
-        fetch = self._sessions.dialect.fetch
-        return await self._sessions.read(
-            "read the log", lambda c: fetch(c, self._page_statement, given)
-        )
+        statement = self._page_statement.format(limit=int(limit))
+        given = {"router": router, "xid": xid, "seq": seq}
+        return await self._sessions.fetch("read the log", statement, given)
 
-    async def _context(
-        self, connection: AsyncConnection, cursor: Cursor | None, calls: Sequence[str]
-    ) -> tuple[Mapping[str, DecisionRecord], dict[tuple[str, str], Evidence]]:
-        """Return the decisions, and what was said of them up to the cursor."""
-        dialect = self._sessions.dialect
+    async def _known(self, calls: Sequence[str]) -> Mapping[str, DecisionRecord]:
+        """Return the decisions of a page, fetching those that are not remembered."""
         decisions = {call: self._decisions[call] for call in calls if call in self._decisions}
         if unknown := [call for call in calls if call not in decisions]:
-            given: dict[str, Any] = {"decisions": dialect.listed(unknown)}
-            for row in await dialect.fetch(connection, self._decisions_statement, given):
+            given = {"decisions": self._sessions.dialect.listed(unknown)}
+            for row in await self._sessions.fetch("read the log", self._decisions_statement, given):
                 decisions[row[0]] = to_decision(row)
             self._remember(decisions)
+        return decisions
+
+    async def _said(self, cursor: Cursor, calls: Sequence[str]) -> dict[tuple[str, str], Evidence]:
+        """Return what the rows up to the cursor say together about the calls of a page."""
+        decisions = self._sessions.dialect.listed(calls)
+        given = {"decisions": decisions, "xid": cursor.xid, "seq": cursor.seq}
         said: dict[tuple[str, str], Evidence] = {}
-        if cursor is not None:
-            given = {"decisions": dialect.listed(calls), "xid": cursor.xid, "seq": cursor.seq}
-            for row in await dialect.fetch(connection, self._earlier_statement, given):
-                _say(said, (row[0], row[1]), to_evidence(row[2:]))
-        return decisions, said
+        for row in await self._sessions.fetch("read the log", self._earlier_statement, given):
+            _say(said, (row[0], row[1]), to_evidence(row[2:]))
+        return said
 
     def _remember(self, decisions: Mapping[str, DecisionRecord]) -> None:
         self._decisions.update(decisions)

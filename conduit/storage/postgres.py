@@ -1,12 +1,18 @@
-"""Writing a group of rows to PostgreSQL: three statements at most, however many rows.
+"""The dialect of PostgreSQL: a group of rows in one statement, the log up to its horizon.
 
-asyncpg is used directly: arrays take a whole group to the server in one round trip.
+asyncpg is used directly here: arrays take a whole group to the server in one round trip, and a
+prepared statement costs a twentieth of one that has to be planned. Names of prepared statements
+are hashes of their text. So behind a transaction pooler (port 6543), which hands every transaction
+to another session, a name can be missing or taken, but never mean something else; the first time
+that happens, or when the address tells, statements are no longer prepared.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -14,28 +20,14 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conduit.core.errors import ConduitError, InvalidInput, StorageUnavailable
-from conduit.storage.rows import (
-    DECISION_COLUMNS,
-    FEEDBACK_COLUMNS,
-    RESPONSE_COLUMNS,
-    Arrived,
-    Row,
-    decision_row,
-    feedback_row,
-    optional_clean,
-    response_row,
-)
-from conduit.storage.writer import Batch, First, Result, judged, may_wait
-
-# The place up to which no transaction is still open: later commits can only add rows behind it.
-# Sequence numbers say nothing of the kind, since they are given out before the commit.
-HORIZON = "(SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
-THIS_TRANSACTION = "(SELECT pg_current_xact_id()::text::bigint)"
+from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, Row, feedback_row
+from conduit.storage.writer import Batch, First, Result, judged, may_wait, rows_of
 
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")  # :name, not ::type
 _TYPES: Mapping[str, str] = {
     "x": "bytea", "digest": "bytea", "output_valid": "boolean", "source_rank": "integer",
-    "validation_retries": "integer", "tool_calls": "integer", "tool_failures": "integer",
+    "may_wait": "boolean", "validation_retries": "integer", "tool_calls": "integer",
+    "tool_failures": "integer",
     **dict.fromkeys(
         (
             "created_at", "expires_at", "propensity", "recorded_at", "quality", "quality_weight",
@@ -47,8 +39,8 @@ _TYPES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _arrays(columns: Sequence[str]) -> str:
-    return ", ".join(f"${i}::{_TYPES.get(c, 'text')}[]" for i, c in enumerate(columns, 1))
+def _arrays(columns: Sequence[str], first: int = 1) -> str:
+    return ", ".join(f"${i}::{_TYPES.get(c, 'text')}[]" for i, c in enumerate(columns, first))
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -57,24 +49,37 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({names}) {given} ON CONFLICT DO NOTHING"
 
 
-INSERT_DECISIONS = _insert("decisions", DECISION_COLUMNS)
-INSERT_QUERIES = _insert("queries", ("decision_id", "text"))
-INSERT_RESPONSES = _insert("responses", RESPONSE_COLUMNS)
+INSERT = {table: _insert(table, columns) for table, columns in RECORD_COLUMNS.items()}
 
+_DECISION = RECORD_COLUMNS["decisions"]
 _GIVEN = (*FEEDBACK_COLUMNS, "may_wait")
 _FEEDBACK = ", ".join(FEEDBACK_COLUMNS)
-# Rows come ordered by id, so two groups with the same ids wait for each other and never deadlock.
+# Decisions that come along are written first, then the feedback that fits its decision. Rows come
+# ordered by id, so two groups with the same ids wait for each other and never deadlock. OFFSET 0
+# keeps the look-ups by index, whatever the planner thinks of tables that grow.
 APPEND = f"""
-WITH judged AS (
-    SELECT g.*, d.router AS made_by, d.expires_at,
-           f.seq AS first_seq, f.digest AS first_digest, f.xid IS NULL AS first_waits
-    FROM unnest({_arrays(FEEDBACK_COLUMNS)}, ${len(_GIVEN)}::boolean[])
-         WITH ORDINALITY AS g({_FEEDBACK}, may_wait, place)
-    LEFT JOIN decisions d ON d.id = g.decision_id
-    LEFT JOIN feedback f ON f.router = g.router AND f.feedback_id = g.feedback_id
+WITH brought AS (
+    SELECT * FROM unnest({_arrays(_DECISION)}) AS b({", ".join(_DECISION)})
+), kept AS (
+    INSERT INTO decisions ({", ".join(_DECISION)}) SELECT * FROM brought ON CONFLICT DO NOTHING
+), judged AS (
+    SELECT g.*, coalesce(d.router, b.router) AS made_by,
+           coalesce(d.expires_at, b.expires_at) AS expires_at,
+           f.seq AS first_seq, f.digest AS first_digest, f.waits AS first_waits
+    FROM unnest({_arrays(_GIVEN, len(_DECISION) + 1)})
+         WITH ORDINALITY AS g({", ".join(_GIVEN)}, place)
+    LEFT JOIN brought b ON b.id = g.decision_id
+    LEFT JOIN LATERAL (
+        SELECT router, expires_at FROM decisions WHERE id = g.decision_id OFFSET 0
+    ) d ON true
+    LEFT JOIN LATERAL (
+        SELECT seq, digest, xid IS NULL AS waits FROM feedback
+        WHERE router = g.router AND feedback_id = g.feedback_id OFFSET 0
+    ) f ON true
 ), stored AS (
     INSERT INTO feedback (xid, {_FEEDBACK})
-    SELECT CASE WHEN made_by IS NULL THEN NULL ELSE {THIS_TRANSACTION} END, {_FEEDBACK}
+    SELECT CASE WHEN made_by IS NULL THEN NULL
+                ELSE (SELECT pg_current_xact_id()::text::bigint) END, {_FEEDBACK}
     FROM judged
     WHERE first_seq IS NULL
       AND (made_by = router AND expires_at >= recorded_at OR made_by IS NULL AND may_wait)
@@ -103,85 +108,121 @@ def _numbered(statement: str) -> tuple[str, tuple[str, ...]]:
     return _NAMED.sub(lambda m: f"${names.index(m[1]) + 1}", statement), names
 
 
-async def fetch(
-    connection: AsyncConnection, statement: str, given: Mapping[str, Any]
-) -> Sequence[Sequence[Any]]:
-    """Return the rows of one statement outside a transaction, without SQLAlchemy's rows."""
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None
-    numbered, names = _numbered(statement)
-    try:
-        rows: Sequence[Sequence[Any]] = await raw.fetch(numbered, *(given[name] for name in names))
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raw.terminate()
-        raise StorageUnavailable(f"could not read: {type(error).__name__}") from error
-    except BaseException:
-        raw.terminate()
-        raise
-    return rows
+@lru_cache(maxsize=64)
+def _name(statement: str) -> str:
+    return f"conduit_{hashlib.blake2b(statement.encode(), digest_size=16).hexdigest()}"
 
 
-async def write(connection: AsyncConnection, batch: Batch, *, store_text: bool) -> list[Result]:
-    """Write a batch in one transaction; any error but a value's kills the connection."""
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None
-    try:
-        await raw.execute("BEGIN")
-        await _write_records(raw, batch, store_text)
-        results = await _append(raw, batch.feedback) if batch.feedback else []
-        await raw.execute("COMMIT")
-    except asyncpg.PostgresError as error:
-        raise await _undone(raw, error) from error
-    except asyncpg.InterfaceError as error:
-        raw.terminate()
-        raise _client_error(error) from error
-    except BaseException:  # cancelled, or the network: nobody may wait for this connection again
-        raw.terminate()
-        raise
-    return results
+class Postgres:
+    """The dialect of PostgreSQL. An error other than a value's leaves the connection dead."""
+
+    name = "postgresql"
+    # The place up to which no transaction is still open: later commits only add rows behind it.
+    # Sequence numbers say nothing of the kind, since they are given out before the commit.
+    horizon = "(SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
+    among = "= ANY(CAST(:{} AS text[]))"
+    held = True
+
+    def __init__(self, *, store_text: bool = False, pooled: bool = False) -> None:
+        """`pooled`: transactions go to any session, so nothing may be prepared."""
+        self._store_text = store_text
+        self._pooled = pooled
+
+    def listed(self, values: Sequence[str]) -> list[str]:
+        """Return a list as an array parameter takes it."""
+        return list(values)
+
+    async def fetch(
+        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of one statement."""
+        numbered, names = _numbered(statement)
+        session = await self._session(connection)
+        async with self._guarded(session):
+            return await session.fetch(numbered, *(given[name] for name in names))
+
+    async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
+        """Write a batch in one transaction; a single statement is one by itself."""
+        tables = dict(rows_of(batch, store_text=self._store_text))
+        brought = tables.pop("decisions", []) if batch.feedback else []
+        session = await self._session(connection)
+        several = len(tables) + bool(batch.feedback) > 1
+        async with self._guarded(session):
+            if several:
+                await session.raw.execute("BEGIN")
+            for table, rows in tables.items():
+                await session.fetch(INSERT[table], *_columns(rows))
+            results = await _append(session, brought, batch.feedback) if batch.feedback else []
+            if several:
+                await session.raw.execute("COMMIT")
+            elif not (tables or results):
+                await session.fetch("SELECT 1")
+            return results
+
+    async def _session(self, connection: AsyncConnection) -> _Session:
+        pooled = await connection.get_raw_connection()
+        info: MutableMapping[str, Any] = pooled.info
+        return _Session(pooled.driver_connection, None if self._pooled else info)
+
+    @asynccontextmanager
+    async def _guarded(self, session: _Session) -> AsyncIterator[None]:
+        """Roll back what a value spoilt, end the connection after anything else."""
+        try:
+            yield
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            state = getattr(error, "sqlstate", None) or ""
+            if state[:2] in ("22", "23") and not session.raw.is_closed():
+                await session.raw.execute("ROLLBACK")
+                raise InvalidInput("the database refused a value") from error
+            session.raw.terminate()
+            raise self._in_our_words(error, state) from error
+        except BaseException:
+            session.raw.terminate()  # nobody may wait again for what it was doing
+            raise
+
+    def _in_our_words(self, error: Exception, state: str) -> ConduitError:
+        if state in ("26000", "42P05"):  # no such statement, or one too many: this is a pooler
+            self._pooled = True
+        if isinstance(error, ValueError):  # asyncpg.DataError
+            return InvalidInput("a value has no form that the database knows")
+        reason = type(error).__name__ + (f", SQLSTATE {state}" if state else "")
+        return StorageUnavailable(f"the database failed: {reason}")
 
 
-async def _undone(raw: Any, error: asyncpg.PostgresError) -> ConduitError:
-    """Roll back, and return the error in our words."""
-    state = getattr(error, "sqlstate", None) or ""
-    if state[:2] in ("22", "23") and not raw.is_closed():
-        await raw.execute("ROLLBACK")
-        return InvalidInput("the database refused a value")
-    raw.terminate()
-    return StorageUnavailable(f"could not write: {type(error).__name__}, SQLSTATE {state}")
+class _Session:
+    """One connection, with the statements that it has prepared."""
 
+    def __init__(self, raw: Any, info: MutableMapping[str, Any] | None) -> None:
+        """`info` lives as long as the connection; without it nothing is prepared."""
+        self.raw = raw
+        self._prepared = None if info is None else info.setdefault("conduit_prepared", {})
 
-def _client_error(error: asyncpg.InterfaceError) -> ConduitError:
-    if isinstance(error, ValueError):  # asyncpg.DataError: a value that has no binary form
-        return InvalidInput("a value cannot be written to the database")
-    return StorageUnavailable(f"could not write: {type(error).__name__}")
-
-
-async def _write_records(raw: Any, batch: Batch, store_text: bool) -> None:
-    for statement, rows in (
-        (INSERT_DECISIONS, [decision_row(d) for d in batch.decisions]),
-        (INSERT_QUERIES, _texts(batch) if store_text else []),
-        (INSERT_RESPONSES, [response_row(r, store_text=store_text) for r in batch.responses]),
-    ):
-        if rows:
-            await raw.execute(statement, *_columns(rows))
-
-
-def _texts(batch: Batch) -> list[Row]:
-    return [(d.id, optional_clean(d.text)) for d in batch.decisions if d.text is not None]
+    async def fetch(self, statement: str, *given: Any) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement with `$1` parameters."""
+        rows: Sequence[Sequence[Any]]
+        if self._prepared is None:
+            rows = await self.raw.fetch(statement, *given)
+            return rows
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = await self.raw.prepare(statement, name=_name(statement))
+            self._prepared[statement] = prepared
+        rows = await prepared.fetch(*given)
+        return rows
 
 
 def _columns(rows: Sequence[Row]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def _append(raw: Any, feedback: Sequence[Arrived]) -> list[Result]:
+async def _append(
+    session: _Session, brought: Sequence[Row], feedback: Sequence[Arrived]
+) -> list[Result]:
+    decisions = _columns(brought) if brought else [[] for _ in _DECISION]
     rows = [(*feedback_row(f), may_wait(f)) for f in feedback]
-    found = [tuple(r) for r in await raw.fetch(APPEND, *_columns(rows))]
-    beaten = [
-        f for f, row in zip(feedback, found, strict=True) if row[2] is None and row[5] is None
-    ]
-    late = await _firsts(raw, beaten)
+    found = [tuple(r) for r in await session.fetch(APPEND, *decisions, *_columns(rows))]
+    beaten = [f for f, row in zip(feedback, found, strict=True) if row[2] is row[5] is None]
+    late = await _firsts(session, beaten)
     return [
         judged(
             f,
@@ -195,8 +236,12 @@ async def _append(raw: Any, feedback: Sequence[Arrived]) -> list[Result]:
     ]
 
 
-async def _firsts(raw: Any, beaten: Sequence[Arrived]) -> dict[tuple[str, str], First]:
+async def _firsts(session: _Session, beaten: Sequence[Arrived]) -> dict[tuple[str, str], First]:
     if not beaten:
         return {}
-    found = await raw.fetch(FIRSTS, *_columns([f.key for f in beaten]))
-    return {f.key: tuple(row) for f, row in zip(beaten, found, strict=True) if row[0] is not None}
+    found = await session.fetch(FIRSTS, *_columns([f.key for f in beaten]))
+    return {
+        f.key: (row[0], row[1], row[2])
+        for f, row in zip(beaten, found, strict=True)
+        if row[0] is not None
+    }

@@ -28,6 +28,11 @@ RESPONSE_COLUMNS = (
     "id", "decision_id", "router", "model", "created_at", "user_key", "error", "text",
     *RESPONSE_NUMBERS,
 )  # fmt: skip
+RECORD_COLUMNS = {
+    "decisions": DECISION_COLUMNS,
+    "queries": ("decision_id", "text"),
+    "responses": RESPONSE_COLUMNS,
+}
 EVIDENCE_COLUMNS = (
     "quality", "quality_weight", "cost_usd", "input_tokens", "output_tokens", "latency_s",
     "error", "source_rank", "given_at", "evidence_key",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from conduit.core.errors import StorageUnavailable
-from conduit.storage import postgres, sqlite
 from conduit.storage.engines import READ_ONLY, translated
 from conduit.storage.ports import closed
 from conduit.storage.writer import Batch, Result
@@ -24,69 +22,67 @@ COMMIT_TIMEOUT_S = 3.0  # then feedback goes to the journal; what was committed 
 LONG_TIMEOUT_S = 600.0  # forgetting and pruning
 
 
-class WriteBatch(Protocol):
-    """Writes a batch; see `postgres.write`."""
-
-    async def __call__(
-        self, connection: AsyncConnection, batch: Batch, *, store_text: bool
-    ) -> list[Result]:
-        """Return what became of each piece of feedback."""
-
-
-class Fetch(Protocol):
-    """Reads; see `postgres.fetch`."""
-
-    async def __call__(
-        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
-    ) -> Sequence[Sequence[Any]]:
-        """Return the rows of a statement with `:name` parameters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What the two databases say differently."""
+class Dialect(Protocol):
+    """What the two databases do differently."""
 
     name: str
-    horizon: str  # SQL: places in the log before this transaction are settled
-    write: WriteBatch
-    fetch: Fetch
+    horizon: str  # SQL: what lies before this transaction in the log is settled
     among: str  # SQL: a column is one of the list that `{}` names
-    commits_itself: bool  # `write` begins and commits its own transaction
-    listed: Callable[[Sequence[str]], Any]
+    held: bool  # `fetch` and `write` want connections of their own, and commit by themselves
+
+    def listed(self, values: Sequence[str]) -> Any:
+        """Return a list as `among` takes it."""
+
+    async def fetch(
+        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of one statement with `:name` parameters."""
+
+    async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
+        """Write a batch, and return what became of each piece of feedback."""
 
 
-DIALECTS = {
-    "postgresql": Dialect(
-        "postgresql",
-        postgres.HORIZON,
-        postgres.write,
-        postgres.fetch,
-        "= ANY(CAST(:{} AS text[]))",
-        commits_itself=True,
-        listed=list,
-    ),
-    "sqlite": Dialect(
-        "sqlite",
-        sqlite.HORIZON,
-        sqlite.write,
-        sqlite.fetch,
-        "IN (SELECT value FROM json_each(:{}))",
-        commits_itself=False,
-        listed=sqlite.listed,
-    ),
-}
+class _Held:
+    """A connection that is kept for one purpose, for one user at a time."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._lock = asyncio.Lock()
+        self._connection: AsyncConnection | None = None
+
+    async def use(self, work: Work[T]) -> T:
+        """Return what `work` returns; a connection that it found dead is replaced."""
+        async with self._lock:
+            if self._connection is None:
+                self._connection = await self._engine.connect()
+            try:
+                return await work(self._connection)
+            except (StorageUnavailable, asyncio.CancelledError):
+                connection, self._connection = self._connection, None
+                await connection.invalidate()
+                await connection.close()
+                raise
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        async with self._lock:
+            if self._connection is not None:
+                await self._connection.close()
+                self._connection = None
 
 
 class Sessions:
     """Owns the engine and every task that uses a connection of it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, dialect: Dialect) -> None:
         """Connect to nothing yet."""
-        self.dialect = DIALECTS[engine.dialect.name]
+        self.dialect = dialect
         self._engine = engine
         # PostgreSQL: a single statement needs no transaction around it.
-        alone = {"isolation_level": "AUTOCOMMIT"} if self.dialect.commits_itself else {}
+        alone = {"isolation_level": "AUTOCOMMIT"} if dialect.held else {}
         self._reading = engine.execution_options(**{READ_ONLY: True}, **alone)
+        self._log = _Held(self._reading)
+        self._writer = _Held(self._reading)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -98,9 +94,15 @@ class Sessions:
         """Return what `work` returns, once its transaction is committed."""
         return await self._owned(lambda: self._write(doing, work, timeout_s))
 
-    async def commit(self, batch: Batch, *, store_text: bool) -> Sequence[Result]:
+    async def commit(self, batch: Batch) -> Sequence[Result]:
         """Write a batch in one transaction; an empty one asks whether the database is there."""
-        return await self._owned(lambda: self._commit(batch, store_text))
+        return await self._owned(lambda: self._commit(batch))
+
+    async def fetch(
+        self, doing: str, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of one statement, by the shortest way."""
+        return await self._owned(lambda: self._fetch(doing, statement, given))
 
     async def _owned(self, start: Callable[[], Awaitable[T]]) -> T:
         """Run to the end even if the caller is cancelled: no connection is left half-used."""
@@ -119,40 +121,43 @@ class Sessions:
     async def _read(self, doing: str, work: Work[T], timeout_s: float) -> T:
         with translated(doing):
             async with asyncio.timeout(timeout_s), self._reading.connect() as connection:
-                return await _invalidating(connection, work)
+                return await work(connection)
 
     async def _write(self, doing: str, work: Work[T], timeout_s: float) -> T:
         with translated(doing):
             async with asyncio.timeout(timeout_s), self._engine.begin() as connection:
                 return await work(connection)
 
-    async def _commit(self, batch: Batch, store_text: bool) -> Sequence[Result]:
-        write = self.dialect.write
+    async def _fetch(
+        self, doing: str, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        def work(connection: AsyncConnection) -> Awaitable[Sequence[Sequence[Any]]]:
+            return self.dialect.fetch(connection, statement, given)
+
+        if not self.dialect.held:
+            return await self._read(doing, work, READ_TIMEOUT_S)
+        with translated(doing):
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                return await self._log.use(work)
+
+    async def _commit(self, batch: Batch) -> Sequence[Result]:
+        def work(connection: AsyncConnection) -> Awaitable[list[Result]]:
+            return self.dialect.write(connection, batch)
+
+        if not self.dialect.held:
+            return await self._write("write", work, COMMIT_TIMEOUT_S)
         with translated("write"):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                if not self.dialect.commits_itself:
-                    async with self._engine.begin() as connection:
-                        return await write(connection, batch, store_text=store_text)
-                async with self._engine.connect() as connection:
-                    return await _invalidating(
-                        connection, lambda c: write(c, batch, store_text=store_text)
-                    )
+                return await self._writer.use(work)
 
     async def close(self) -> None:
         """Wait for what is under way and close every connection."""
         self._closed = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=COMMIT_TIMEOUT_S)
+        for held in (self._log, self._writer):
+            await held.close()
         await self._engine.dispose()
-
-
-async def _invalidating(connection: AsyncConnection, work: Work[T]) -> T:
-    """Take a connection that `work` found dead out of the pool."""
-    try:
-        return await work(connection)
-    except (StorageUnavailable, asyncio.CancelledError):
-        await connection.invalidate()
-        raise
 
 
 async def _retried(start: Callable[[], Awaitable[T]]) -> T:

@@ -8,21 +8,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conduit.storage.rows import (
-    DECISION_COLUMNS,
-    FEEDBACK_COLUMNS,
-    RESPONSE_COLUMNS,
-    Arrived,
-    Row,
-    decision_row,
-    feedback_row,
-    optional_clean,
-    response_row,
-)
-from conduit.storage.writer import Batch, Result, judged, may_wait
-
-HORIZON = "9223372036854775807"  # there is no other writer whose rows could come in between
-THIS_TRANSACTION = "0"
+from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, feedback_row
+from conduit.storage.writer import Batch, Result, judged, may_wait, rows_of
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -31,9 +18,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
 
 
-INSERT_DECISIONS = _insert("decisions", DECISION_COLUMNS)
-INSERT_QUERIES = _insert("queries", ("decision_id", "text"))
-INSERT_RESPONSES = _insert("responses", RESPONSE_COLUMNS)
+INSERT = {table: _insert(table, columns) for table, columns in RECORD_COLUMNS.items()}
 
 _COLUMNS = ("xid", *FEEDBACK_COLUMNS)
 INSERT_FEEDBACK = f"INSERT INTO feedback ({', '.join(_COLUMNS)}) VALUES "
@@ -47,20 +32,32 @@ SELECT d.id, d.router, d.expires_at FROM json_each(?) g JOIN decisions d ON d.id
 """
 
 
-async def write(connection: AsyncConnection, batch: Batch, *, store_text: bool) -> list[Result]:
-    """Write a batch in the transaction of the connection, which the caller commits."""
-    for statement, rows in (
-        (INSERT_DECISIONS, [decision_row(d) for d in batch.decisions]),
-        (INSERT_QUERIES, _texts(batch) if store_text else []),
-        (INSERT_RESPONSES, [response_row(r, store_text=store_text) for r in batch.responses]),
-    ):
-        if rows:
-            await connection.exec_driver_sql(statement, rows)
-    return await _append(connection, batch.feedback) if batch.feedback else []
+class SQLite:
+    """The dialect of SQLite; its transactions are begun and ended by the caller."""
 
+    name = "sqlite"
+    horizon = "9223372036854775807"  # no other writer's rows could still come in between
+    among = "IN (SELECT value FROM json_each(:{}))"
+    held = False
 
-def _texts(batch: Batch) -> list[Row]:
-    return [(d.id, optional_clean(d.text)) for d in batch.decisions if d.text is not None]
+    def __init__(self, *, store_text: bool = False) -> None:
+        self._store_text = store_text
+
+    def listed(self, values: Sequence[str]) -> str:
+        """Return a list as `json_each` takes it."""
+        return json.dumps(list(values))
+
+    async def fetch(
+        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of one statement."""
+        return (await connection.exec_driver_sql(statement, dict(given))).all()
+
+    async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
+        """Write a batch."""
+        for table, rows in rows_of(batch, store_text=self._store_text):
+            await connection.exec_driver_sql(INSERT[table], rows)
+        return await _append(connection, batch.feedback) if batch.feedback else []
 
 
 async def _append(connection: AsyncConnection, feedback: Sequence[Arrived]) -> list[Result]:
@@ -118,15 +115,3 @@ async def _stored(
         values += [0 if f.row.decision_id in decisions else None, *feedback_row(f)]
     result = await connection.exec_driver_sql(statement, tuple(values))
     return {(router, identity): seq for router, identity, seq in list[Any](result.all())}
-
-
-async def fetch(
-    connection: AsyncConnection, statement: str, given: Mapping[str, Any]
-) -> Sequence[Sequence[Any]]:
-    """Return the rows of one statement."""
-    return (await connection.exec_driver_sql(statement, dict(given))).all()
-
-
-def listed(values: Sequence[str]) -> str:
-    """Return a list as `json_each` takes it."""
-    return json.dumps(list(values))

@@ -11,6 +11,7 @@ from conduit.core.errors import ConfigurationError
 
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 SQLITE_SCHEMES = ("sqlite", "sqlite+aiosqlite")
+POOLER_PORT = 6543  # by convention, that of a transaction pooler
 # libpq's parameters that mean something to asyncpg, under the name that it gives them.
 _PARAMETERS = {"sslmode": "ssl", "ssl": "ssl", "connect_timeout": "timeout", "timeout": "timeout"}
 _SETTINGS = ("application_name", "options", "search_path")
@@ -35,6 +36,7 @@ class DatabaseUrl:
     ssl: str | None = None
     timeout_s: float | None = None
     settings: tuple[tuple[str, str], ...] = ()
+    pooled: bool = False  # a transaction pooler is known to stand before the database
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -76,6 +78,7 @@ class DatabaseUrl:
             ssl=known.get("ssl"),
             timeout_s=float(known["timeout"]) if "timeout" in known else None,
             settings=tuple((n, v) for n, v in given.items() if n in _SETTINGS),
+            pooled=parts.port == POOLER_PORT or given.get("pgbouncer", "") == "true",
         )
 
     @property

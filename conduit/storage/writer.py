@@ -28,7 +28,16 @@ from conduit.storage.ports import (
     payload_hash,
     repeated,
 )
-from conduit.storage.rows import Arrived, Journaled, from_json, to_json
+from conduit.storage.rows import (
+    Arrived,
+    Journaled,
+    Row,
+    decision_row,
+    from_json,
+    optional_clean,
+    response_row,
+    to_json,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -422,3 +431,15 @@ def judged(
     except ConduitError as error:
         return error
     return StorageUnavailable("the row met one that was being deleted; give it again")
+
+
+def rows_of(batch: Batch, *, store_text: bool) -> Iterable[tuple[str, list[Row]]]:
+    """Return what a batch adds to each table beside the feedback, tables without rows left out."""
+    texts = [d for d in batch.decisions if store_text and d.text is not None]
+    for table, rows in (
+        ("decisions", [decision_row(d) for d in batch.decisions]),
+        ("queries", [(clean(d.id), optional_clean(d.text)) for d in texts]),
+        ("responses", [response_row(r, store_text=store_text) for r in batch.responses]),
+    ):
+        if rows:
+            yield table, rows
