@@ -47,7 +47,7 @@ class Clock:
 
 @given(
     st.integers(0, 4),
-    st.lists(st.tuples(st.sampled_from(["get", "put", "wait"]), st.integers(0, 6)), max_size=60),
+    st.lists(st.tuples(st.sampled_from(["get", "put", "wait"]), st.integers(0, 4)), max_size=60),
 )
 def test_it_keeps_what_was_used_last_and_is_young(
     max_entries: int, history: list[tuple[str, int]]
@@ -72,6 +72,16 @@ def test_it_keeps_what_was_used_last_and_is_young(
             assert cache.get_now(key_of(number)) is None
             model.pop(number, None)
         assert cache.stats().size == len(model)
+
+
+def test_a_lookup_keeps_an_entry_from_being_pushed_out() -> None:
+    """The entry used longest ago makes room, and a lookup is a use."""
+    cache = MemoryCache(max_entries=2)
+    cache.put(key_of(0), features_of(0))
+    cache.put(key_of(1), features_of(1))
+    assert cache.get_now(key_of(0)) is not None
+    cache.put(key_of(2), features_of(2))
+    assert [cache.get_now(key_of(n)) is not None for n in range(3)] == [True, False, True]
 
 
 def test_threads_may_share_it() -> None:
@@ -99,6 +109,21 @@ def test_keys_differ_exactly_when_a_part_differs(
 ) -> None:
     """Moving characters between embedder, schema, text and task, or leaving a task out, shows."""
     assert (cache_key(*one) == cache_key(*other)) == (one == other)
+
+
+@given(st.text(min_size=1, max_size=6), st.data())
+def test_moving_a_character_to_the_next_part_makes_another_key(
+    text: str, data: st.DataObject
+) -> None:
+    """Where one part ends and the next begins is in the key."""
+    one, other = data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2, unique=True))
+    assert cache_key(text[:one], "s", text[one:]) != cache_key(text[:other], "s", text[other:])
+    assert cache_key(text[:one], text[one:], "t") != cache_key(text[:other], text[other:], "t")
+
+
+def test_no_task_is_another_key_than_an_empty_one() -> None:
+    """A query without a task and one whose task has no name do not share features."""
+    assert cache_key("e", "s", "text") != cache_key("e", "s", "text", "")
 
 
 @given(st.text(st.characters(exclude_categories=()), min_size=1))

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from conduit.cache.base import MemoryCache
+from conduit.cache.breaker import CircuitBreaker
 from conduit.cache.redis import RedisCache
 from conduit.testing.caches import features_of, key_of
 from tests.cache.conftest import (
@@ -245,28 +246,92 @@ async def test_a_bad_network_costs_misses_only(
     assert len(caplog.records) <= 10, caplog.text
 
 
-async def test_a_second_outage_is_told_too(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An outage soon after another is told once the minute is over, and its end as well."""
-    caplog.set_level(logging.INFO, logger="conduit")
-    clock_s = 0.0
-    cache = RedisCache(redis_server.url, timeout_s=2.0, clock=lambda: clock_s)
+class Seconds:
+    """A clock of the cache on which a test lets one lookup happen per second."""
 
-    async def lookups(seconds: int) -> None:
-        nonlocal clock_s
+    def __init__(self, server: RedisServer) -> None:
+        self.now_s = 0.0
+        self.cache = RedisCache(server.url, timeout_s=2.0, clock=lambda: self.now_s)
+
+    async def pass_by(self, seconds: int) -> None:
+        """Let seconds pass, in a hundredth of the time."""
         for _ in range(seconds):
-            clock_s += 1.0
-            await cache.get(key_of(0))
+            self.now_s += 1.0
+            await self.cache.get(key_of(0))
             await asyncio.sleep(0.01)
 
-    await lookups(1)
-    for outage_s in (20, 90):
+
+async def test_a_hiccup_is_no_news(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A time-out that the next trial does not confirm opens the circuit and is not logged."""
+    cache = remote_only(redis_server.url, timeout_s=0.030)
+    redis_server.pause()
+    assert await cache.get(key_of(0)) is None
+    assert cache.stats().circuit_state == "open"
+    redis_server.resume()
+    await serving(cache)
+    assert caplog.records == []
+    await cache.close()
+
+
+async def test_each_outage_is_told_once_and_its_end_too(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A long outage is one warning; one that follows another is told once the minute is over."""
+    caplog.set_level(logging.INFO, logger="conduit")
+    clock = Seconds(redis_server)
+    await clock.pass_by(1)
+    for outage_s in (20, 200):
         redis_server.kill()
-        await lookups(outage_s)
+        await clock.pass_by(outage_s)
         redis_server.start()
-        await lookups(70 if outage_s == 90 else 35)
+        while clock.cache.stats().circuit_state != "closed":
+            await clock.pass_by(1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"] * 2
+    await clock.cache.close()
+
+
+async def test_a_redis_that_comes_and_goes_is_told_once_a_minute(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many short outages within a minute are one warning and at most one end."""
+    caplog.set_level(logging.INFO, logger="conduit")
+    at, clock = urlsplit(redis_server.url), Seconds(redis_server)
+    async with FaultProxy("127.0.0.1", at.port or 0) as proxy:
+        clock.cache = RedisCache(
+            proxy.url(redis_server.url),
+            timeout_s=2.0,
+            breaker=CircuitBreaker(threshold=1, longest_pause_s=0.25),
+            clock=lambda: clock.now_s,
+        )
+        for _ in range(14):
+            await clock.pass_by(2)
+            await proxy.set(Faults(reset=True, refuse=True))
+            await clock.pass_by(2)
+            await proxy.set(Faults())
+        assert clock.cache.stats().errors >= 7
+        assert [record.levelname for record in caplog.records] in (["WARNING", "INFO"], ["WARNING"])
+        await clock.cache.close()
+
+
+async def test_lookups_that_wait_in_line_are_answered_when_the_circuit_opens(
+    redis_server: RedisServer,
+) -> None:
+    """Nobody waits for an exchange that will not be made, and unsent writes are counted."""
+    cache = remote_only(redis_server.url, timeout_s=0.1)
+    redis_server.pause()
+    try:
+        first = asyncio.create_task(cache.get(key_of(0)))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(cache.get(key_of(number))) for number in (1, 2)]
+        cache.put(key_of(3), features_of(3))
+        async with asyncio.timeout(5.0):
+            assert await asyncio.gather(first, *others) == [None] * 3
+        stats = cache.stats()
+        assert (stats.errors, stats.dropped_writes, stats.circuit_state) == (1, 1, "open")
+    finally:
+        redis_server.resume()
     await cache.close()
 
 
