@@ -1,0 +1,188 @@
+"""One learner over some deployments: it follows their coming and going, decides and learns."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from conduit.core.errors import ConfigurationError
+from conduit.core.events import Evidence, LogEntry, Outcome
+from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Query, RoutingDecision
+from conduit.engines.bandits.base import Policy, PolicyFactory
+from conduit.engines.bandits.policies import create_policy
+from conduit.engines.router import Router
+from conduit.storage.base import Ack
+from conduit_litellm.arms import arm_of, model_of
+from conduit_litellm.utils import Deployment, deployment_id
+from conduit_litellm.worker import Worker
+
+log = logging.getLogger("conduit_litellm")
+
+# Of what one deployment's quality teaches, this much is taught of other deployments of its model:
+# the weights are the same, but versions, quantisation and system settings may not be.
+SIBLING_WEIGHT = 0.5
+FORGETS_IN = 10  # steps per window: forgetting renews a matrix, so it is not done at every outcome
+HELD_BACK = "LiteLLM does not offer it for this request"
+
+MakeRouter = Callable[[Sequence[ModelArm]], Router]
+
+
+class Pool:
+    """The deployments that one learner chooses from, each an arm by its id."""
+
+    def __init__(
+        self,
+        make: MakeRouter,
+        deployments: Iterable[Deployment],
+        *,
+        worker: Worker | None = None,
+        window_size: int | None = None,
+    ) -> None:
+        """`make` gives the router; with a `worker`, its log is durable and written to there."""
+        self._worker = worker
+        self._window = window_size
+        self._models: dict[str, str] = {}
+        self._added: set[str] = set()
+        self._taught: Counter[str] = Counter()
+        arms = [self._arm(d) for d in deployments]
+        self.router = make(arms)
+        self.router.on_learned(self._learned)
+        known = {arm.id for arm in self.router.models}
+        for arm in arms:
+            if arm.id not in known:
+                self.router.add_model(arm)
+
+    def _arm(self, deployment: Deployment) -> ModelArm:
+        arm = arm_of(deployment, datetime.now(UTC).date())
+        self._models[arm.id] = model_of(deployment)
+        self._added.add(arm.id)
+        return arm
+
+    # deployments -------------------------------------------------------------------------------
+
+    def add(self, deployments: Iterable[Deployment]) -> None:
+        """Let new deployments be chosen; what was learned of one that is back comes back."""
+        with self.router.lock:
+            known = set(self.router.learner.models)
+            for deployment in deployments:
+                if deployment_id(deployment) not in known:
+                    self.router.add_model(self._arm(deployment))
+
+    def keep_only(self, ids: set[str]) -> None:
+        """Let go of deployments that LiteLLM's router no longer has."""
+        with self.router.lock:
+            for gone in self._added - ids:
+                if len(self.router.learner.models) > 1:
+                    self._added.discard(gone)
+                    self.router.remove_model(gone)
+
+    # deciding ----------------------------------------------------------------------------------
+
+    def decide(self, query: Query, healthy: Mapping[str, Deployment]) -> RoutingDecision:
+        """Return the decision among the healthy deployments, in this thread."""
+        with self.router.lock:
+            models = self.router.learner.models
+            if any(name not in models for name in healthy):
+                self.add(healthy.values())
+                models = self.router.learner.models
+            off = {name: HELD_BACK for name in models if name not in healthy}
+            return self.router.route_sync(query, unavailable=off or None)
+
+    # learning ----------------------------------------------------------------------------------
+
+    def teach(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        model: str | None,
+    ) -> Future[Ack]:
+        """Return the future acknowledgement; with the log in memory it is there already."""
+        if self._worker is not None:
+            return self._worker.submit(self._write(decision, feedback, model))
+        done: Future[Ack] = Future()
+        done.set_result(self.router.feedback_sync(decision, feedback, model=model))
+        return done
+
+    async def _write(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        model: str | None,
+    ) -> Ack:
+        await self.router.flush()  # the decision itself, for those who rate it elsewhere
+        return await self.router.feedback(decision, feedback, model=model)
+
+    def _learned(self, entry: LogEntry) -> None:
+        """Teach what the log says of a deployment to its siblings too, and forget what is old."""
+        self._share(entry)
+        self._forget(entry.row.model)
+        log.debug("Bandit updated for %s (%s)", entry.row.model, entry.row.kind)
+
+    def _share(self, entry: LogEntry) -> None:
+        model = self._models.get(entry.row.model)
+        outcome = entry.outcome()
+        # A call that failed says something about the place, not about the model.
+        if model is None or outcome.error is not None:
+            return
+        learner = self.router.learner
+        for sibling in learner.models:
+            if sibling != entry.row.model and self._models.get(sibling) == model:
+                learner.apply(_partly(outcome, entry.before, sibling))
+
+    def _forget(self, model: str) -> None:
+        if self._window is None or model not in self.router.learner.models:
+            return
+        step = max(1, self._window // FORGETS_IN)
+        self._taught[model] += 1
+        if self._taught[model] % step == 0:
+            row = self.router.learner.models.index(model)
+            self.router.learner.policy.discount(row, (1.0 - 1.0 / self._window) ** step)
+
+
+def _partly(outcome: Outcome, before: Evidence | None, sibling: str) -> Outcome:
+    """Return what an outcome says of another deployment of its model: part of its quality.
+
+    It revises what was said before, even where that is nothing: the sibling did not serve the
+    call, so no call of its own ends with this.
+    """
+    old = before or Evidence()
+    return replace(
+        outcome,
+        model=sibling,
+        quality_weight=outcome.quality_weight * SIBLING_WEIGHT,
+        cost_usd=None,
+        latency_s=None,
+        input_tokens=None,
+        output_tokens=None,
+        revises=Evidence(
+            quality=old.quality if old.error is None else None,
+            quality_weight=old.quality_weight * SIBLING_WEIGHT,
+        ),
+    )
+
+
+def ridge_policy(policy: str | PolicyFactory, lambda_reg: float) -> PolicyFactory:
+    """Return a policy whose regression starts with `lambda_reg` observations of nothing."""
+
+    def make(dim: int) -> Policy:
+        made = create_policy(policy, dim)
+        halves = [made, getattr(made, "then", None)]
+        ridges = [e for h in halves if hasattr(e := getattr(h, "estimates", None), "ridge")]
+        if not ridges:
+            raise ConfigurationError(
+                f"lambda_reg is for regressions, and the policy {made.name!r} is none",
+                field="lambda_reg",
+            )
+        for ridge in ridges:
+            ridge.ridge = lambda_reg
+        return made
+
+    return make
+
+
+__all__ = ["SIBLING_WEIGHT", "Pool", "ridge_policy"]

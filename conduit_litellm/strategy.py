@@ -1,0 +1,466 @@
+"""The strategy that users hand to LiteLLM's router: setting up, deciding, learning, letting go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Self
+
+import litellm
+from litellm.types.router import CustomRoutingStrategyBase
+
+from conduit.cache.base import open_cache
+from conduit.core.errors import ConfigurationError, UnknownDecision, finite, unknown_name
+from conduit.core.models import Feedback, ModelArm, Preferences, Query, RoutingDecision
+from conduit.engines.analyzer import Analyzer
+from conduit.engines.bandits.base import PolicyFactory
+from conduit.engines.bandits.policies import create_policy
+from conduit.engines.embeddings.base import Embedder
+from conduit.engines.router import Router
+from conduit.storage.base import Ack, Store
+from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
+from conduit_litellm.pools import Pool, ridge_policy
+from conduit_litellm.seat import Seat
+from conduit_litellm.selection import shuffled
+from conduit_litellm.utils import Deployment, deployment_id, text_of
+from conduit_litellm.worker import Worker
+
+log = logging.getLogger("conduit_litellm")
+
+REMEMBERED = 10_000  # decisions whose outcome or rating may still come
+ALL = "*"  # the name of the one pool, where groups are not apart
+
+Arguments = (
+    "conduit_router", "use_hybrid", "bandit_algorithm", "embedding_model", "cache_enabled",
+    "redis_url", "cache_ttl", "evaluator", "database_url", "preferences", "window_size",
+    "lambda_reg", "share_learning", "pool", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyStats:
+    """What a strategy has done since it was made; counts are by deployment id."""
+
+    decisions: Mapping[str, int]
+    credited: Mapping[str, int]  # answers that were taught, each to the deployment that gave it
+    failed: Mapping[str, int]
+    ratings: int
+    fallbacks: int  # decisions that simple shuffle made, because ours could not
+    lost: int  # reports of calls that could not be taught
+
+
+@dataclass(frozen=True, slots=True)
+class _Trip:
+    """A decision on its way, and where its outcome belongs."""
+
+    decision: RoutingDecision
+    pool: Pool
+    text: str
+
+
+class ConduitRoutingStrategy(CustomRoutingStrategyBase):  # type: ignore[misc]  # untyped there
+    """Chooses LiteLLM's deployments by what was learned, and learns from what comes of it.
+
+    One learner per group (`model_name`); `share_learning=True` makes it one for all groups, and
+    `pool="*"` lets every request go to any group's deployment.
+    """
+
+    def __init__(
+        self,
+        conduit_router: Router | None = None,
+        use_hybrid: bool = False,
+        bandit_algorithm: str | PolicyFactory | None = None,
+        embedding_model: str | Embedder | None = None,
+        cache_enabled: bool = False,
+        redis_url: str | None = None,
+        cache_ttl: float = 3600.0,
+        evaluator: Any = None,
+        database_url: str | None = None,
+        preferences: Preferences | str | Mapping[str, Any] = "balanced",
+        window_size: int | None = None,
+        lambda_reg: float | None = None,
+        *,
+        share_learning: bool = False,
+        pool: str | None = None,
+        seed: int | None = None,
+        **unknown: object,
+    ) -> None:
+        """Need nothing; a `conduit_router` brings its own settings and learns for all groups."""
+        for argument in unknown:
+            raise TypeError(unknown_name("ConduitRoutingStrategy argument", argument, Arguments))
+        if pool not in (None, ALL):
+            raise ConfigurationError('pool must be None or "*"', field="pool")
+        if window_size is not None and window_size < 2:
+            raise ConfigurationError("window_size must be at least 2", field="window_size")
+        self._policy = _policy(use_hybrid, bandit_algorithm, lambda_reg)
+        self._preferences = Preferences.of(preferences)
+        self._given = conduit_router
+        self._window = window_size
+        self._one_pool = pool == ALL
+        self._shares = share_learning or self._one_pool or conduit_router is not None
+        self._seed = seed
+        self._database_url = database_url
+        self._evaluator = evaluator
+        cache = open_cache(cache_enabled or redis_url is not None, redis_url, cache_ttl)
+        self._analyzer = Analyzer(embedding_model, cache=cache)
+        self._seats: dict[int, Seat] = {}
+        self._lock = threading.Lock()
+        self._trips: OrderedDict[str, _Trip] = OrderedDict()
+        self._settled: OrderedDict[str, None] = OrderedDict()
+        self._counts: dict[str, Counter[str]] = {
+            name: Counter() for name in ("decisions", "credited", "failed", "other")
+        }
+        self._logger = ConduitFeedbackLogger(self)
+        self._worker: Worker | None = None
+        self._store: Store | None = None
+
+    # life --------------------------------------------------------------------------------------
+
+    @staticmethod
+    def setup_strategy(
+        router: Any, strategy: ConduitRoutingStrategy | None = None
+    ) -> ConduitRoutingStrategy:
+        """Let a strategy (a new one, if none is given) choose for a LiteLLM router."""
+        strategy = strategy or ConduitRoutingStrategy()
+        strategy._seat_of(router)
+        return strategy
+
+    def _seat_of(self, router: Any) -> Seat:
+        with self._lock:
+            seat = self._seats.get(id(router))
+            if seat is None:
+                self._open()
+                seat = Seat(router, self._decide, self._pool)
+                seat.take()
+                self._seats[id(router)] = seat
+                _register(self._logger)
+            return seat
+
+    def _open(self) -> None:
+        """Open what needs an event loop, where anything does."""
+        if self._worker is not None:
+            return
+        if self._given is not None and self._given.durable:
+            self._worker = Worker(_running_loop())
+        elif self._database_url is not None:
+            self._worker = Worker()
+            self._store = self._worker.run(_opened(self._database_url))
+
+    def cleanup(self) -> None:
+        """Leave every router, unregister the callbacks, and write and close what is open."""
+        with self._lock:
+            seats, self._seats = list(self._seats.values()), {}
+            for seat in seats:
+                seat.leave()
+            _unregister(self._logger)
+            worker, self._worker = self._worker, None
+            store, self._store = self._store, None
+        if worker is not None:
+            worker.flush()
+            if store is not None:
+                worker.run(_close(seats, store))
+            worker.close()
+
+    def __enter__(self) -> Self:
+        """Return the strategy."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Clean up."""
+        self.cleanup()
+
+    async def __aenter__(self) -> Self:
+        """Return the strategy."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Clean up, without holding up the event loop."""
+        await asyncio.to_thread(self.cleanup)
+
+    # LiteLLM's questions, where the strategy was set without telling it the router ---------------
+
+    def get_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a healthy deployment of the group, chosen by what was learned."""
+        return self._seat_of(_calling_router()).get_available_deployment(*args, **kwargs)
+
+    async def async_get_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a healthy deployment of the group, chosen by what was learned."""
+        seat = self._seat_of(_calling_router())
+        return await seat.async_get_available_deployment(*args, **kwargs)
+
+    # deciding ----------------------------------------------------------------------------------
+
+    def _pool(self, name: str, deployments: Sequence[Deployment]) -> Pool:
+        """Return a new pool over these deployments."""
+
+        def make(arms: Sequence[ModelArm]) -> Router:
+            if self._given is not None:
+                return self._given
+            return Router(
+                arms,
+                bandit_algorithm=self._policy,
+                preferences=self._preferences,
+                analyzer=self._analyzer,
+                cache=self._analyzer.cache,
+                store=self._store,
+                seed=self._seed,
+                name=f"litellm:{name}",
+            )
+
+        pool = Pool(make, deployments, worker=self._worker, window_size=self._window)
+        if self._worker is not None and self._store is not None:
+            self._worker.run(pool.router.start())
+        return pool
+
+    def _decide(
+        self,
+        seat: Seat,
+        group: str,
+        healthy: Sequence[Deployment],
+        *,
+        messages: Any,
+        input: Any,
+        request_kwargs: dict[str, Any] | None,
+    ) -> Deployment:
+        """Return our choice; if anything of ours fails, LiteLLM's simple shuffle's."""
+        try:
+            text = text_of(messages, input)
+            return self._chosen(seat, group, healthy, text, request_kwargs)
+        except Exception as error:
+            self._counts["other"]["fallbacks"] += 1
+            if self._counts["other"]["fallbacks"] == 1:
+                log.exception("Conduit could not decide; LiteLLM's simple shuffle does")
+            log.debug("Simple shuffle decides for %s: %s", group, type(error).__name__)
+            return shuffled(seat.router, group, healthy, request_kwargs)
+
+    def _chosen(
+        self,
+        seat: Seat,
+        group: str,
+        healthy: Sequence[Deployment],
+        text: str,
+        request_kwargs: dict[str, Any] | None,
+    ) -> Deployment:
+        offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
+        name = ALL if self._shares else _group_of(group, healthy)
+        pool = seat.pool(name, list(offered.values()))
+        decision = pool.decide(_query(text, request_kwargs), offered)
+        chosen = offered[decision.selected_model]
+        self._remember(_Trip(decision, pool, text))
+        seat.note(decision.id)
+        _note_in_metadata(request_kwargs, decision.id)
+        log.info("Conduit selected %s for %s", decision.selected_model, group)
+        # The attempt's own model_info carries the decision: LiteLLM copies it for each attempt.
+        return {**chosen, "model_info": {**chosen["model_info"], DECISION_ID: decision.id}}
+
+    def _remember(self, trip: _Trip) -> None:
+        with self._lock:
+            self._trips[trip.decision.id] = trip
+            if len(self._trips) > REMEMBERED:
+                self._trips.popitem(last=False)
+            self._counts["decisions"][trip.decision.selected_model] += 1
+
+    # learning ----------------------------------------------------------------------------------
+
+    def observe(self, attempt: Attempt) -> None:
+        """Teach how an attempt ended, once; an attempt of another strategy's is not ours."""
+        with self._lock:
+            trip = self._trips.get(attempt.decision_id)
+            if trip is None or attempt.decision_id in self._settled:
+                return
+            self._settled[attempt.decision_id] = None
+            if len(self._settled) > REMEMBERED:
+                self._settled.popitem(last=False)
+        try:
+            self._teach(trip, attempt)
+        except Exception:
+            self._counts["other"]["lost"] += 1
+            if self._counts["other"]["lost"] == 1:
+                log.exception("Conduit could not learn from a call")
+
+    def _teach(self, trip: _Trip, attempt: Attempt) -> None:
+        model = trip.decision.selected_model
+        evidence = attempt.evidence()
+        if evidence is not None:
+            trip.pool.teach(trip.decision, evidence, model).add_done_callback(self._written)
+        with self._lock:
+            self._counts["credited" if attempt.failure is None else "failed"][model] += 1
+        log.info(
+            "Feedback recorded for %s: %s in %s s, $%s",
+            model, attempt.failure or "answered", attempt.latency_s, attempt.cost_usd,
+        )  # fmt: skip
+
+    def _written(self, done: Future[Ack]) -> None:
+        """Count feedback that the database refused; the request that it is about is long served."""
+        if done.cancelled() or done.exception() is not None:
+            self._counts["other"]["lost"] += 1
+            if self._counts["other"]["lost"] == 1:
+                log.warning("Conduit could not write feedback: %s", done.exception())
+
+    def record_feedback(
+        self,
+        decision: Any,
+        *,
+        quality_score: float | None = None,
+        user_rating: float | None = None,
+        met_expectations: bool | None = None,
+        comments: str | None = None,
+        feedback_id: str | None = None,
+    ) -> Ack:
+        """Learn an opinion about a response, given itself or by its decision id.
+
+        With a database it returns once the opinion is committed; in an event loop use
+        `arecord_feedback`.
+        """
+        return self._rated(decision, Feedback(
+            quality_score=quality_score, user_rating=user_rating,
+            met_expectations=met_expectations, comments=comments, feedback_id=feedback_id,
+        )).result()  # fmt: skip
+
+    async def arecord_feedback(self, decision: Any, **opinion: Any) -> Ack:
+        """Do what `record_feedback` does without holding up the event loop."""
+        return await asyncio.wrap_future(self._rated(decision, Feedback(**opinion)))
+
+    def _rated(self, decision: Any, feedback: Feedback) -> Future[Ack]:
+        name = decision if isinstance(decision, str) else decision_id_of(decision)
+        trip = self._trips.get(name)
+        if trip is None:
+            raise UnknownDecision(name, "it was not made by this strategy, or long ago")
+        model = trip.decision.selected_model
+        done = trip.pool.teach(trip.decision, feedback, model)
+        with self._lock:
+            self._counts["other"]["ratings"] += 1
+        log.info("Feedback recorded for %s: quality %.3f", model, feedback.quality)
+        return done
+
+    # readings ----------------------------------------------------------------------------------
+
+    def stats(self) -> StrategyStats:
+        """Return what was decided, credited and lost."""
+        with self._lock:
+            other = self._counts["other"]
+            return StrategyStats(
+                decisions=dict(self._counts["decisions"]),
+                credited=dict(self._counts["credited"]),
+                failed=dict(self._counts["failed"]),
+                ratings=other["ratings"],
+                fallbacks=other["fallbacks"],
+                lost=other["lost"],
+            )
+
+    def decision(self, response: Any) -> RoutingDecision:
+        """Return the decision behind a response or a decision id: its reasoning, its estimates."""
+        name = response if isinstance(response, str) else decision_id_of(response)
+        trip = self._trips.get(name)
+        if trip is None:
+            raise UnknownDecision(name, "it was not made by this strategy, or long ago")
+        return trip.decision
+
+
+def decision_id_of(response: Any) -> str:
+    """Return the id of the decision that a LiteLLM response came of."""
+    hidden = getattr(response, "_hidden_params", None)
+    found = hidden.get(DECISION_ID) if isinstance(hidden, Mapping) else None
+    if found is None:
+        raise UnknownDecision("(none)", "the response carries no decision of Conduit's")
+    return str(found)
+
+
+def _policy(
+    use_hybrid: bool, algorithm: str | PolicyFactory | None, lambda_reg: float | None
+) -> str | PolicyFactory:
+    policy = "hybrid" if use_hybrid else algorithm or "contextual_thompson"
+    if lambda_reg is not None:
+        policy = ridge_policy(policy, finite(lambda_reg, "lambda_reg", low=1e-6))
+    create_policy(policy, 1)  # an unknown name fails here
+    return policy
+
+
+def _group_of(group: str, healthy: Sequence[Deployment]) -> str:
+    """Return the group's own name where the request used an alias or a pattern."""
+    names = {d.get("model_name") for d in healthy}
+    return str(names.pop()) if len(names) == 1 else group
+
+
+def _query(text: str, request_kwargs: Mapping[str, Any] | None) -> Query:
+    """Return what is routed; `conduit_task` and `conduit_preferences` in metadata are heeded."""
+    given = request_kwargs or {}
+    metadata = given.get("metadata") or given.get("litellm_metadata")
+    said = metadata if isinstance(metadata, Mapping) else {}
+    user, task = given.get("user"), said.get("conduit_task")
+    wanted = said.get("conduit_preferences")
+    return Query(
+        text=text,
+        user_id=str(user) if user else None,
+        task=str(task) if task else None,
+        preferences=None if wanted is None else Preferences.of(wanted),
+    )
+
+
+def _note_in_metadata(request_kwargs: dict[str, Any] | None, decision_id: str) -> None:
+    """Let the user's own callbacks see the decision where LiteLLM keeps a request's metadata."""
+    if request_kwargs is None:
+        return
+    name = "litellm_metadata" if "litellm_metadata" in request_kwargs else "metadata"
+    metadata = request_kwargs.setdefault(name, {})
+    if isinstance(metadata, dict):
+        metadata[DECISION_ID] = decision_id
+
+
+def _calling_router() -> Any:
+    """Return the LiteLLM router that is asking, which LiteLLM itself does not say."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        asking = frame.f_locals.get("self")
+        if isinstance(asking, litellm.Router):
+            return asking
+        frame = frame.f_back  # type: ignore[assignment]
+    raise ConfigurationError(
+        "the strategy does not know its router: call setup_strategy(router, strategy)",
+        field="router",
+    )
+
+
+def _register(logger: ConduitFeedbackLogger) -> None:
+    litellm.logging_callback_manager.add_litellm_callback(logger)
+
+
+def _unregister(logger: ConduitFeedbackLogger) -> None:
+    """Take the logger out of every list into which LiteLLM has copied it since."""
+    for name in (
+        "callbacks", "input_callback", "success_callback", "failure_callback",
+        "_async_input_callback", "_async_success_callback", "_async_failure_callback",
+        "service_callback",
+    ):  # fmt: skip
+        found = getattr(litellm, name, None)
+        if isinstance(found, list):
+            found[:] = [callback for callback in found if callback is not logger]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _opened(url: str) -> Store:
+    from conduit.storage.database import open_store
+
+    return await open_store(url)
+
+
+async def _close(seats: Sequence[Seat], store: Store) -> None:
+    for seat in seats:
+        for pool in set(seat.pools.values()):
+            await pool.router.close()
+    await store.close()
+
+
+__all__ = ["ConduitRoutingStrategy", "StrategyStats", "decision_id_of"]
