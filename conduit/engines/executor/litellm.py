@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
 from typing import Any
@@ -28,6 +28,7 @@ from conduit.engines.executor.chat import Form, Talk, Told, Usage
 from conduit.engines.executor.readings import cost_usd
 
 MAX_CONNECTIONS = 1_000
+LEAVE_AFTER_S = 0.25  # LiteLLM begins a call in a thread, which takes some milliseconds
 HTTP_TIMEOUT_S = 600.0  # fixed: LiteLLM keeps a client per timeout; ours ends a call before
 
 # PydanticAI's names of the providers that LiteLLM calls something else.
@@ -101,6 +102,7 @@ class LiteLLMExecutor:
         self._litellm = _imported()
         self._resolve = resolve
         self._api_key = api_key
+        self._leaving: set[asyncio.Task[None]] = set()
         self._session: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,7 +119,7 @@ class LiteLLMExecutor:
         async with talk.limited():
             while True:
                 talk.asking = True
-                reply = await self._litellm.acompletion(**self._arguments(talk))
+                reply = await self._asked(**self._arguments(talk))
                 talk.asking = False
                 if await talk.has_answered(reply.choices, _told(reply)):
                     return talk.answer()
@@ -153,9 +155,20 @@ class LiteLLMExecutor:
         async with talk.limited():
             talk.asking = True
             arguments = self._arguments(talk)
-            return await self._litellm.acompletion(
+            return await self._asked(
                 **arguments, stream=True, stream_options={"include_usage": True}
             )
+
+    async def _asked(self, **arguments: Any) -> Any:
+        """Ask through LiteLLM, which loses track of a call that is cancelled while it begins."""
+        asking = asyncio.create_task(self._litellm.acompletion(**arguments))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(_left(asking))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
 
     async def _next(self, talk: Talk, stream: Any) -> Any:
         async with talk.limited():
@@ -199,6 +212,7 @@ class LiteLLMExecutor:
             arguments["response_format"] = talk.form.response_format()
         if talk.tools:
             arguments["tools"] = [tool.description for tool in talk.tools.values()]
+            arguments["_skip_mcp_handler"] = True  # else tools need the package `mcp`
         return arguments
 
     def _shared_session(self) -> Any:
@@ -216,6 +230,7 @@ class LiteLLMExecutor:
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
+        await asyncio.gather(*self._leaving)
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -231,15 +246,23 @@ class LiteLLMExecutor:
         """Return what so many tokens cost by LiteLLM's local map, or None where it has no price."""
         if input_tokens <= 0 or output_tokens < 0:
             return None
-        errors = self._litellm.exceptions
         try:
             dollars = self._litellm.cost_per_token(
                 model=name, prompt_tokens=input_tokens, completion_tokens=output_tokens
             )
-        except (errors.ModelNotMappedError, errors.BadRequestError, errors.NotFoundError):
+        except Exception:  # noqa: BLE001  some releases raise nothing narrower without a price
             return None
         total = float(sum(dollars))
         return total if total > 0.0 or name.partition("/")[0] in _FREE else None
+
+
+async def _left(asking: asyncio.Task[Any]) -> None:
+    """Cancel a call that nobody waits for, once it has begun, and close what came of it."""
+    await asyncio.wait({asking}, timeout=LEAVE_AFTER_S)
+    asking.cancel()
+    ended: Sequence[Any] = await asyncio.gather(asking, return_exceptions=True)
+    if hasattr(ended[0], "aclose"):
+        await ended[0].aclose()
 
 
 def _told(reply: Any) -> Told:
