@@ -218,7 +218,9 @@ class Service:
         )
         if len(unavailable) == len(self.router.learner.models):
             unavailable = {}  # every model is in trouble: the chain asks the one that is free first
-        decision = await self.router.route(query, unavailable=unavailable)
+        decision = await self.router.route(
+            query, unavailable=unavailable, cost_weight=self._budgets.cost_weight
+        )
         arms = [self.router.arm(model) for model in decision.candidates]
         hold = None
         if self._budgets.budgets:
@@ -255,7 +257,10 @@ class Service:
         """Book the money, and hand what the attempts showed to the background."""
         self._attempts += len(request.attempts)
         if request.hold is not None:
-            await asyncio.shield(self._budgets.settle(request.hold, request.spent_usd()))
+            spent = request.spent_usd()
+            await asyncio.shield(self._budgets.settle(request.hold, spent))
+            paid = request.hold.amount_usd if spent is None else spent
+            await self._budgets.pace(paid, user_key(request.decision.user_id))
         if request.attempts:
             self._spawn(self._learn(request))
 

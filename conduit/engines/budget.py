@@ -10,6 +10,7 @@ from typing import Literal
 
 from conduit.core.errors import BudgetExceeded, InvalidInput, finite, unknown_name
 from conduit.core.models import ModelArm
+from conduit.engines.pacing import Pacer, allowed_usd
 from conduit.storage.base import Store, new_id
 
 PERIODS = ("day", "month", "total")
@@ -94,6 +95,8 @@ class Budgets:
         self._router = router
         self._clock = clock
         self._ttl_s = ttl_s
+        self._pacer = Pacer() if any(b.pace for b in self.budgets) else None
+        self._since = clock()
 
     async def left_usd(self, user_key: str | None) -> float:
         """Return what the tightest limit leaves now."""
@@ -133,6 +136,32 @@ class Budgets:
                 )
             held.append(identity)
         return Hold(ids=tuple(held), amount_usd=amount_usd)
+
+    @property
+    def cost_weight(self) -> float | None:
+        """Return the weight of cost that paces the spend, or None where no budget is paced."""
+        return None if self._pacer is None else self._pacer.weight
+
+    async def pace(self, cost_usd: float, user_key: str | None) -> None:
+        """Let the weight of cost follow what one query cost."""
+        if self._pacer is None:
+            return
+        paced = next(b for b in self.budgets if b.pace)
+        now = self._clock()
+        start, end = paced.period(now)
+        spend = await self._store.spend(paced.key(self._router, user_key), start)
+        left = paced.usd - (0.0 if spend is None else spend.spent_usd)
+        self._pacer.spent(cost_usd, allowed_usd(left, self._queries_left(paced, now, end)))
+
+    def _queries_left(self, budget: Budget, now: float, end: float | None) -> float:
+        """Return how many queries are still to come in the period, as far as can be told."""
+        assert self._pacer is not None
+        if budget.expected_queries is not None:
+            return float(budget.expected_queries - self._pacer.queries)
+        elapsed = max(now - self._since, 1.0)
+        if end is None:
+            return float(max(self._pacer.queries, 100))  # nothing says when a total budget ends
+        return self._pacer.queries / elapsed * max(end - now, 1.0)
 
     async def settle(self, hold: Hold, actual_usd: float | None) -> None:
         """Book what a call really cost; an unknown cost is booked as the worst case."""

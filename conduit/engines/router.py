@@ -223,14 +223,18 @@ class Router:
         query: Query | str,
         *,
         unavailable: Mapping[str, str] | None = None,
+        cost_weight: float | None = None,
     ) -> RoutingDecision:
-        """Return which model should answer; `unavailable` models (with reasons) are left out."""
+        """Return which model should answer; `unavailable` models (with reasons) are left out.
+
+        `cost_weight` replaces the weight of cost (over that of quality), for a budget's pacing.
+        """
         if isinstance(query, str):
             query = Query(text=query)
         if not self._ready:
             await self.start()
         features = await self.analyzer.analyse(query)
-        decision = self._decide(query, features, unavailable)
+        decision = self._decide(query, features, unavailable, cost_weight)
         if self.durable:
             await self._write_decisions()
         return decision
@@ -247,7 +251,11 @@ class Router:
         return self._decide(query, self.analyzer.analyse_now(query), unavailable)
 
     def _decide(
-        self, query: Query, features: QueryFeatures, unavailable: Mapping[str, str] | None
+        self,
+        query: Query,
+        features: QueryFeatures,
+        unavailable: Mapping[str, str] | None,
+        cost_weight: float | None = None,
     ) -> RoutingDecision:
         learner = self.learner
         tokens = float(features.token_estimate)
@@ -271,6 +279,7 @@ class Router:
             candidates=candidates,
             input_tokens=tokens,
             saved_usd=self._saved_by_staying(query, tokens),
+            cost_weight=cost_weight,
         )
         now = self._clock()
         decision = RoutingDecision(

@@ -17,14 +17,17 @@ def penalty(
     *,
     mean_cost_usd: Floats,
     mean_latency_s: Floats,
+    cost_weight: float | None = None,
 ) -> Floats:
     """Return what cost and latency take off each model's quality.
 
     Utility = quality − penalty, with
     penalty = (w_c·cost/cost_scale + w_l·latency/latency_scale) / w_q. A missing scale is the
-    expected value of the dearest (slowest) candidate for an average query.
+    expected value of the dearest (slowest) candidate for an average query. `cost_weight` stands for
+    w_c/w_q where a budget sets it; below 0 it says that money left over has no use.
     """
-    total = cost_usd * _rate(preferences.cost, preferences.cost_scale_usd, mean_cost_usd)
+    weight = preferences.cost if cost_weight is None else cost_weight * preferences.quality
+    total = cost_usd * _rate(weight, preferences.cost_scale_usd, mean_cost_usd)
     if preferences.latency:
         total = total + latency_s * _rate(
             preferences.latency, preferences.latency_scale_s, mean_latency_s
