@@ -85,14 +85,16 @@ class Follower:
         """
         self._again = True
         while self._again or self._reading is not None:
-            if self._reading is None:
+            # Between a reading's end and its callback, waiting for it again would never yield.
+            if self._reading is None or self._reading.done():
                 self._again = False
                 self._reading = asyncio.ensure_future(self._read())
                 self._reading.add_done_callback(self._read_done)
             await asyncio.shield(self._reading)
 
     def _read_done(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
+        if self._reading is task:
+            self._reading = None
 
     async def _read(self) -> None:
         try:
