@@ -24,6 +24,7 @@ Arrays = Mapping[str, NDArray[Any]]
 MOST_USD = 1e6
 MOST_TOKENS = 1e9
 MOST_SECONDS = 1e7
+MOST_RATING_WEIGHT = 1000.0
 
 # Evidence about quality by who gave it: a later, stronger source revises a weaker one.
 SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
@@ -82,7 +83,7 @@ class Evidence:
 
 def _check_numbers(said: Evidence | Outcome) -> None:
     optional_finite(said.quality, "quality", low=0.0, high=1.0)
-    finite(said.quality_weight, "quality_weight", low=0.0, high=1000.0)
+    finite(said.quality_weight, "quality_weight", low=0.0, high=MOST_RATING_WEIGHT)
     optional_finite(said.cost_usd, "cost_usd", low=0.0, high=MOST_USD)
     optional_finite(said.input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS)
     optional_finite(said.output_tokens, "output_tokens", low=0.0, high=MOST_TOKENS)

@@ -97,7 +97,9 @@ class Policy(Protocol):
     def seen(self) -> Floats: ...  # noqa: D102  (rows, outputs) weight of outcomes
     def noise(self) -> Floats: ...  # noqa: D102  (rows, outputs) sd of one observation
     def dump_row(self, row: int) -> dict[str, NDArray[Any]]: ...  # noqa: D102  additive sums
-    def load_row(self, row: int, sums: Arrays) -> None: ...  # noqa: D102  adds to the row
+    def load_row(  # noqa: D102  adds to the row; spend=False: all but what it spends
+        self, row: int, sums: Arrays, *, spend: bool = True
+    ) -> None: ...
     def dump_shared(self) -> dict[str, NDArray[Any]]: ...  # noqa: D102
     def load_shared(self, sums: Arrays) -> None: ...  # noqa: D102  adds
     def dump_local(self) -> dict[str, Any]: ...  # noqa: D102  JSON; not additive

@@ -35,6 +35,7 @@ SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
 UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
 UNKNOWN_QUALITY_OBSERVATIONS = 2.0
+LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
 DEFAULT_NOISE = 0.5  # sd of one rating before any was seen: the widest a number in [0, 1] has
 
 
@@ -57,7 +58,7 @@ class _Priors:
         """Return (rows, outputs) arrays of prior means and prior observations."""
         columns = [
             _filled([p.quality for p in self.rows], UNKNOWN_QUALITY),
-            _filled([p.spend for p in self.rows], 0.0),
+            _own([p.spend for p in self.rows]),  # the units differ: nothing to fill from
             _filled([p.latency_s for p in self.rows], 0.0),
         ]
         mean = np.array([c[0] for c in columns], dtype=np.float64).reshape(OUTPUTS, -1).T
@@ -76,6 +77,10 @@ def _filled(values: list[float | None], default: float) -> tuple[list[float], li
     known = [v for v in values if v is not None]
     middle = sum(known) / len(known) if known else default
     return [middle if v is None else v for v in values], [v is not None for v in values]
+
+
+def _own(values: list[float | None]) -> tuple[list[float], list[bool]]:
+    return [v or 0.0 for v in values], [v is not None for v in values]
 
 
 class _Sums:
@@ -145,7 +150,7 @@ class ArmMeans(_Sums):
 
     def predict(self, x: Floats) -> Prediction:
         """Return the same expectation for every query."""
-        n0 = self._n0 * self.prior_keep[:, None]
+        n0 = self._kept()
         strength = n0 + self.n
         mean = (n0 * self._mean0 + self.total) / strength
         lever = 1.0 / strength
@@ -154,7 +159,13 @@ class ArmMeans(_Sums):
 
     def leverages(self, x: Floats) -> Floats:
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
-        return np.asarray(1.0 / (self._n0 * self.prior_keep[:, None] + self.n).T)
+        return np.asarray(1.0 / (self._kept() + self.n).T)
+
+    def _kept(self) -> Floats:
+        """Return the prior's observations, of quality what change detection left of them."""
+        n0 = self._n0.copy()
+        n0[:, QUALITY] *= self.prior_keep
+        return n0
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Add one outcome."""
@@ -188,9 +199,9 @@ class ArmMeans(_Sums):
             "keep": np.log(self.prior_keep[row : row + 1]),
         }
 
-    def load_row(self, row: int, sums: Arrays) -> None:
-        """Add dumped sums to a row."""
-        self._count(row, Step(*sums["sums"]))
+    def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
+        """Add dumped sums to a row; without `spend`, all but what the arm spends."""
+        self._count(row, _loaded(sums, spend))
         self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
@@ -206,6 +217,13 @@ class ArmMeans(_Sums):
 
     def load_local(self, local: Mapping[str, Any]) -> None:
         """Take nothing."""
+
+
+def _loaded(sums: Arrays, spend: bool) -> Step:
+    counts = np.array(sums["sums"])
+    if not spend:
+        counts[:, SPEND] = 0.0
+    return Step(*counts)
 
 
 def _summed(weight: Floats, value: Floats) -> Step:
@@ -342,10 +360,9 @@ class RidgeArms(_Sums):
         """Add one outcome (or the difference that a revision makes) in O(d²)."""
         w = step.weight
         self._count(row, step)
-        if w[QUALITY] > 0.0:
-            self.x_sum += x
-            self.x_count += 1.0
-            np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
+        rated = w[QUALITY]
+        if rated:
+            self._add_x(rated * x, float(rated))
         b = self.b[:, row]
         b += step.value[:, None] * x
         self._rank_one(row, x, w)
@@ -375,8 +392,7 @@ class RidgeArms(_Sums):
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""
         self._count(row, _summed(weight, value))
-        rated = weight[:, QUALITY] > 0
-        self._add_x(x[rated].sum(0), float(rated.sum()))
+        self._add_x(weight[:, QUALITY] @ x, float(weight[:, QUALITY].sum()))
         for o in range(OUTPUTS):
             weighted = x * weight[:, o, None]
             self.A[o, row] += weighted.T @ x
@@ -388,7 +404,7 @@ class RidgeArms(_Sums):
     def _add_x(self, total: Floats, count: float) -> None:
         self.x_sum += total
         self.x_count += count
-        if self.x_count > 0:
+        if self.x_count > LEAST_WEIGHT:
             np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
 
     def settle(self) -> None:
@@ -450,15 +466,17 @@ class RidgeArms(_Sums):
             "b": self.b[used, row],
         }
 
-    def load_row(self, row: int, sums: Arrays) -> None:
-        """Add dumped sums to a row."""
+    def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
+        """Add dumped sums to a row; without `spend`, all but what the arm spends."""
         upper = np.triu_indices(self.dim)
         for place, output in enumerate(np.flatnonzero(sums["used"])):
+            if output == SPEND and not spend:
+                continue
             matrix = np.zeros((self.dim, self.dim))
             matrix[upper] = sums["A"][place]
             self.A[output, row] += matrix + np.triu(matrix, 1).T
             self.b[output, row] += sums["b"][place]
-        self._count(row, Step(*sums["sums"]))
+        self._count(row, _loaded(sums, spend))
         self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
         self._renew(row)
         self._solve_weights()

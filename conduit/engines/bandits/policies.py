@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -106,9 +106,9 @@ class BanditPolicy:
         """Return a row's additive sums."""
         return self.estimates.dump_row(row)
 
-    def load_row(self, row: int, sums: Arrays) -> None:
-        """Add sums to a row."""
-        self.estimates.load_row(row, sums)
+    def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
+        """Add sums to a row; without `spend`, all but what the arm spends."""
+        self.estimates.load_row(row, sums, spend=spend)
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
         """Return additive sums that belong to no row."""
@@ -266,9 +266,10 @@ class HybridBandit:
         """Let the half in charge pick."""
         return self.current.select(view, rng)
 
-    def propensities(self, view: View) -> Floats:
-        """Return the probabilities of the half in charge."""
-        return self.current.propensities(view)
+    @property
+    def propensities(self) -> Callable[[View], Floats]:
+        """Return the probabilities of the half that is in charge now."""
+        return self.current.propensities
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Teach both halves."""
@@ -314,10 +315,10 @@ class HybridBandit:
         """Return both halves' sums of a row."""
         return _joined(self.first.dump_row(row), self.then.dump_row(row))
 
-    def load_row(self, row: int, sums: Arrays) -> None:
+    def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
         """Add both halves' sums to a row."""
-        self.first.load_row(row, _part(sums, "first."))
-        self.then.load_row(row, _part(sums, "then."))
+        self.first.load_row(row, _part(sums, "first."), spend=spend)
+        self.then.load_row(row, _part(sums, "then."), spend=spend)
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
         """Return both halves' shared sums."""

@@ -1,0 +1,161 @@
+"""The models behind the rows: their priors, and what each is expected to cost and to take."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.models import ModelArm
+from conduit.engines.bandits.base import SPEND, ArmPrior, Floats, Policy, Prediction
+
+GUESSED_OUTPUT_TOKENS = 300.0  # before any model's output was counted: prices then rank models
+
+
+class Expected(NamedTuple):
+    """What is expected of every model, in dollars and seconds."""
+
+    prediction: Prediction
+    cost_usd: Floats
+    mean_cost_usd: Floats
+    latency_s: Floats
+    mean_latency_s: Floats
+    known: NDArray[np.bool_]  # (cost, latency) × model: learned or given, not guessed
+
+
+class Parked(NamedTuple):
+    """A model that cannot be chosen, and what was learned of it."""
+
+    policy: Policy
+    arm: ModelArm
+
+
+class Arms:
+    """The models in row order, and what turns their spend into dollars.
+
+    Unknown is not free: where nothing was seen of a model's output, other models' output is taken
+    at its own price; where it has no price, its cost is taken to be the others' mean.
+    """
+
+    def __init__(self) -> None:
+        """Start without models."""
+        self.arms: list[ModelArm] = []
+        self._input_tokens, self._inputs = 0.0, 0.0  # of an average query
+        self._refresh()
+
+    def add(self, arm: ModelArm) -> None:
+        """Append a model."""
+        self.arms.append(arm)
+        self._refresh()
+
+    def remove(self, row: int) -> None:
+        """Drop a model; later rows move up."""
+        del self.arms[row]
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.ids = tuple(arm.id for arm in self.arms)
+        self.row = {name: k for k, name in enumerate(self.ids)}
+        self.priced = np.array([a.priced for a in self.arms], dtype=np.bool_)
+        self.per_spend = np.array([spend_usd(a) for a in self.arms], dtype=np.float64)
+        self.per_input = np.array([_input_usd(a) for a in self.arms], dtype=np.float64)
+        given = [(_cost_given(a), a.latency_s is not None) for a in self.arms]
+        self._given = np.array(given, dtype=np.bool_).reshape(-1, 2).T
+        self.read_known(np.zeros((len(self.arms), SPEND + 2)))
+
+    def read_known(self, seen: Floats) -> None:
+        """Take note of what was seen of each model; `seen` is (models, outputs)."""
+        self.known = np.logical_or(seen.T[SPEND:] > 0, self._given)
+        cost, latency = self.known
+        self._guess_tokens = bool((self.priced & ~cost).any())
+        self._guess_dollars = bool((~self.priced & ~cost).any() and (self.priced | cost).any())
+        self._guess_latency = bool(latency.any() and not latency.all())
+        self.all_known = bool(self.known.all())
+
+    # an average query ----------------------------------------------------------------------
+
+    @property
+    def input_sums(self) -> tuple[float, float]:
+        """Return the input tokens seen, and in how many calls."""
+        return self._input_tokens, self._inputs
+
+    def count_input(self, tokens: float | None, times: float = 1.0) -> None:
+        """Add the input tokens of calls; `times` is −1 where a call is taken back."""
+        if tokens is not None:
+            self._input_tokens += times * tokens
+            self._inputs += times
+
+    def add_input_sums(self, tokens: float, times: float) -> None:
+        """Add sums that `input_sums` returned."""
+        self._input_tokens += tokens
+        self._inputs += times
+
+    # expecting -----------------------------------------------------------------------------
+
+    def expected(self, p: Prediction, input_tokens: float) -> Expected:
+        """Return predictions in dollars and seconds, for a query of so many input tokens."""
+        mean_input = self._input_tokens / self._inputs if self._inputs > 0.0 else input_tokens
+        cost = self._output(p.spend) * self.per_spend + input_tokens * self.per_input
+        mean_cost = self._output(p.mean_spend) * self.per_spend + mean_input * self.per_input
+        latency, mean_latency = p.latency_s, p.mean_latency_s
+        if self._guess_dollars:
+            known = self.known[0] | self.priced
+            cost, mean_cost = _guessed(cost, known), _guessed(mean_cost, known)
+        if self._guess_latency:
+            latency = _guessed(latency, self.known[1])
+            mean_latency = _guessed(mean_latency, self.known[1])
+        return Expected(p, cost, mean_cost, latency, mean_latency, self.known)
+
+    def _output(self, spend: Floats) -> Floats:
+        """Return spend with a guess where a price is known but no output was counted."""
+        if not self._guess_tokens:
+            return spend
+        counted = spend[self.known[0] & self.priced]
+        guess = float(counted.mean()) if counted.size else GUESSED_OUTPUT_TOKENS
+        return np.where(self.priced & ~self.known[0], guess, spend)
+
+
+def _guessed(values: Floats, known: NDArray[np.bool_]) -> Floats:
+    return np.where(known, values, values[known].mean())
+
+
+def spend_usd(arm: ModelArm) -> float:
+    """Return the dollars of one unit of spend: of an output token where priced, else one."""
+    return (arm.output_usd_per_mtok or 0.0) / 1e6 if arm.priced else 1.0
+
+
+def _input_usd(arm: ModelArm) -> float:
+    return (arm.input_usd_per_mtok or 0.0) / 1e6 if arm.priced else 0.0
+
+
+def _cost_given(arm: ModelArm) -> bool:
+    """Whether the cost is known before any call: typical output at a price, or nothing at all."""
+    free = not arm.input_usd_per_mtok and not arm.output_usd_per_mtok
+    return arm.priced and (arm.output_tokens is not None or free)
+
+
+def prior_of(arm: ModelArm, observations: float) -> ArmPrior:
+    """Return what the catalogue or the caller says of a model, as a prior."""
+    own = arm.quality_observations
+    return ArmPrior(
+        quality=arm.quality,
+        quality_observations=observations if own is None else own,
+        spend=arm.output_tokens if arm.priced else None,
+        latency_s=arm.latency_s,
+    )
+
+
+def units_of(arm: ModelArm) -> str:
+    """Return in what the spend of a model is counted."""
+    return "tokens" if arm.priced else "usd"
+
+
+def arm_in(units: str | None, name: str) -> ModelArm:
+    """Return a model of which only the units of its spend are known."""
+    if units == "tokens":
+        return ModelArm(name, input_usd_per_mtok=0.0, output_usd_per_mtok=0.0)
+    return ModelArm(name)
+
+
+__all__ = ["Arms", "Expected", "Parked", "arm_in", "prior_of", "spend_usd", "units_of"]

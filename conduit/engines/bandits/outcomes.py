@@ -1,0 +1,167 @@
+"""From outcomes to what they add to the sums of an arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from conduit.core.errors import InvalidInput, finite, unknown_name
+from conduit.core.events import (
+    MOST_RATING_WEIGHT,
+    MOST_SECONDS,
+    MOST_TOKENS,
+    MOST_USD,
+    Evidence,
+    Outcome,
+)
+from conduit.core.models import ModelArm
+from conduit.engines.bandits.base import OUTPUTS, QUALITY, Floats, Step
+
+Observed = float | Mapping[str, float | None] | Evidence | Outcome
+Calibration = Sequence[Mapping[str, Observed]] | Mapping[str, ArrayLike | Mapping[str, ArrayLike]]
+
+# What a calibration may say of one answer, and the most that each may be.
+MOST: Mapping[str, float] = {
+    "quality": 1.0,
+    "quality_weight": MOST_RATING_WEIGHT,
+    "cost_usd": MOST_USD,
+    "input_tokens": MOST_TOKENS,
+    "output_tokens": MOST_TOKENS,
+    "latency_s": MOST_SECONDS,
+}
+FIELDS = tuple(MOST)
+_OF_A_FAILURE = ("quality", "quality_weight", "input_tokens")  # its cost and time are unknown
+
+
+def step_of(new: Outcome, old: Evidence | None, arm: ModelArm) -> Step:
+    """Return what an outcome adds to the sums beyond what was taught of its call before."""
+    weight, value, square = np.zeros(OUTPUTS), np.zeros(OUTPUTS), np.zeros(OUTPUTS)
+    for sign, said in ((1.0, new), (-1.0, old)):
+        if said is None:
+            continue
+        latency = None if said.error else said.latency_s
+        for o, r in enumerate((said.quality, spend_of(said, arm), latency)):
+            if r is None:
+                continue
+            w = sign * said.quality_weight if o == QUALITY else sign
+            weight[o] += w
+            value[o] += w * r
+            square[o] += w * r * r
+    return Step(weight, value, square)
+
+
+def spend_of(said: Outcome | Evidence, arm: ModelArm) -> float | None:
+    """Return output tokens where they have a price, else dollars; None for a failed call."""
+    if said.error is not None:
+        return None
+    if not arm.priced:
+        return said.cost_usd
+    if said.output_tokens is not None:
+        return said.output_tokens
+    if said.cost_usd is None or not arm.output_usd_per_mtok:
+        return None
+    known = (said.input_tokens or 0.0) * (arm.input_usd_per_mtok or 0.0)
+    paid = max(said.cost_usd * 1e6 - known, 0.0)
+    return min(paid / arm.output_usd_per_mtok, MOST_TOKENS)
+
+
+def columns_of(
+    outcomes: Calibration, n: int, models: Sequence[str]
+) -> dict[str, dict[str, Floats]]:
+    """Return, per model and field, an array of n values with NaN where nothing is known."""
+    if isinstance(outcomes, Mapping):
+        _check_models(outcomes, models)
+        given = {m: v if isinstance(v, Mapping) else {"quality": v} for m, v in outcomes.items()}
+        return {m: _columns(v, n) for m, v in given.items()}
+    if len(outcomes) != n:
+        wanted = f"{n} entries, one per row of X"
+        raise InvalidInput(
+            f"outcomes must have {wanted}, got {len(outcomes)}", field="outcomes", expected=wanted
+        )
+    columns: dict[str, dict[str, Floats]] = {}
+    for k, entry in enumerate(outcomes):
+        _check_models(entry, models)
+        for model, seen in entry.items():
+            column = columns.setdefault(model, {f: np.full(n, np.nan) for f in FIELDS})
+            for name, value in _said(seen).items():
+                if value is not None:
+                    column[name][k] = finite(value, name, low=0.0, high=MOST[name])
+    return columns
+
+
+def _check_models(given: Mapping[str, object], models: Sequence[str]) -> None:
+    for name in given:
+        if name not in models:
+            raise InvalidInput(
+                unknown_name("model", name, models),
+                field="model",
+                expected=f"one of {', '.join(models)}",
+                value=name,
+            )
+
+
+def _said(seen: Observed) -> Mapping[str, float | None]:
+    if isinstance(seen, Mapping):
+        _check_fields(seen)
+        return seen
+    if isinstance(seen, Evidence | Outcome):
+        known = FIELDS if seen.error is None else _OF_A_FAILURE
+        return {name: getattr(seen, name) for name in known}
+    return {"quality": seen}
+
+
+def _check_fields(given: Mapping[str, object]) -> None:
+    for name in given:
+        if name not in FIELDS:
+            raise InvalidInput(
+                unknown_name("field", name, FIELDS),
+                field="outcomes",
+                expected=f"of {', '.join(FIELDS)}",
+                value=name,
+            )
+
+
+def _columns(given: Mapping[str, ArrayLike], n: int) -> dict[str, Floats]:
+    _check_fields(given)
+    return {name: _column(given.get(name), n, name) for name in FIELDS}
+
+
+def _column(value: ArrayLike | None, n: int, name: str) -> Floats:
+    if value is None:
+        return np.full(n, np.nan)
+    wanted = f"{n} numbers from 0 to {MOST[name]:g} (NaN where unknown)"
+    try:
+        column = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} must be {wanted}", field=name, expected=wanted) from error
+    known = column[~np.isnan(column)]
+    if column.shape != (n,) or (known < 0).any() or (known > MOST[name]).any():
+        raise InvalidInput(
+            f"{name} must be {wanted}", field=name, expected=wanted, value=column.shape
+        )
+    return column
+
+
+def weights_and_values(column: Mapping[str, Floats], arm: ModelArm) -> tuple[Floats, Floats]:
+    """Return (n, outputs) weights and values of quality, spend and latency; 0 where unknown."""
+    value = np.stack([column["quality"], _spends(column, arm), column["latency_s"]], axis=1)
+    weight = np.isfinite(value).astype(np.float64)
+    given = column["quality_weight"]
+    weight[:, QUALITY] *= np.where(np.isnan(given), 1.0, given)
+    return weight, np.nan_to_num(value)
+
+
+def _spends(column: Mapping[str, Floats], arm: ModelArm) -> Floats:
+    if not arm.priced:
+        return column["cost_usd"]
+    tokens, price = column["output_tokens"], arm.output_usd_per_mtok or 0.0
+    if not price:
+        return tokens
+    known = np.nan_to_num(column["input_tokens"]) * (arm.input_usd_per_mtok or 0.0)
+    paid = np.maximum(column["cost_usd"] * 1e6 - known, 0.0)
+    return np.where(np.isnan(tokens), np.minimum(paid / price, MOST_TOKENS), tokens)
+
+
+__all__ = ["Calibration", "Observed", "columns_of", "spend_of", "step_of", "weights_and_values"]
