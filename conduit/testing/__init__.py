@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         FaultKind,
         LocalProvider,
         SimulatedModel,
-        provider_questions,
     )
 else:
     __getattr__ = exporter(
@@ -22,9 +21,8 @@ else:
                 "FaultKind",
                 "LocalProvider",
                 "SimulatedModel",
-                "provider_questions",
             )
         },
     )
 
-__all__ = ["Fault", "FaultKind", "LocalProvider", "SimulatedModel", "provider_questions"]
+__all__ = ["Fault", "FaultKind", "LocalProvider", "SimulatedModel"]

@@ -1,0 +1,24 @@
+"""Three ways to rate an answer, and three ways to name it."""
+
+import asyncio
+
+from conduit import ConflictingFeedback, Feedback, Query, Router
+
+
+async def main() -> None:
+    """Rate by decision, by id and by receipt; a repeated feedback id changes nothing."""
+    async with Router(seed=1) as router:
+        decision = await router.route(Query(text="Translate 'good morning' into Spanish."))
+        first = Feedback(user_rating=5, feedback_id="f1")
+        print(await router.feedback(decision, first))
+        print(await router.feedback(decision.id, first))
+        print(await router.feedback(decision.receipt, Feedback(met_expectations=False)))
+        try:
+            await router.feedback(decision, Feedback(user_rating=1, feedback_id="f1"))
+        except ConflictingFeedback as error:
+            print(error)
+
+
+asyncio.run(main())
+
+# stored, duplicate, stored, and: feedback id 'f1' was already used for another payload
