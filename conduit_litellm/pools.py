@@ -170,9 +170,9 @@ def ridge_policy(policy: str | PolicyFactory, lambda_reg: float) -> PolicyFactor
     """Return a policy whose regression starts with `lambda_reg` observations of nothing."""
 
     def make(dim: int) -> Policy:
-        made = create_policy(policy, dim)
-        halves = [made, getattr(made, "then", None)]
-        ridges = [e for h in halves if hasattr(e := getattr(h, "estimates", None), "ridge")]
+        made: Any = create_policy(policy, dim)
+        halves: list[Any] = [made, getattr(made, "then", None)]
+        ridges = [h.estimates for h in halves if hasattr(getattr(h, "estimates", None), "ridge")]
         if not ridges:
             raise ConfigurationError(
                 f"lambda_reg is for regressions, and the policy {made.name!r} is none",
@@ -180,7 +180,8 @@ def ridge_policy(policy: str | PolicyFactory, lambda_reg: float) -> PolicyFactor
             )
         for ridge in ridges:
             ridge.ridge = lambda_reg
-        return made
+        policy_made: Policy = made
+        return policy_made
 
     return make
 

@@ -30,7 +30,7 @@ Decide = Callable[..., Deployment]
 MakePool = Callable[[str, Sequence[Deployment]], Pool]
 
 
-class Seat(CustomRoutingStrategyBase):  # type: ignore[misc]  # LiteLLM ships no types for it
+class Seat(CustomRoutingStrategyBase):
     """The strategy of one LiteLLM router, with the pools of its groups."""
 
     def __init__(self, router: Any, decide: Decide, make_pool: MakePool) -> None:
@@ -107,10 +107,10 @@ class Seat(CustomRoutingStrategyBase):  # type: ignore[misc]  # LiteLLM ships no
     async def async_get_available_deployment(
         self,
         model: str,
-        request_kwargs: dict[str, Any] | None = None,
         messages: Any = None,
         input: Any = None,
         specific_deployment: bool | None = False,
+        request_kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Return a healthy deployment of the group, chosen by what was learned."""
         kwargs: dict[str, Any] = {} if request_kwargs is None else request_kwargs

@@ -45,6 +45,16 @@ class Selector:
         return self._choose(model_group, healthy_deployments)
 
 
+class _Silent:
+    """Takes LiteLLM's reports of how long its own step took, which are not sent on."""
+
+    async def async_service_success_hook(self, **_: object) -> None:
+        """Take a report."""
+
+
+_SILENT = _Silent()
+
+
 class _Asking:
     """What differs from the router: the strategy, and what that strategy asks."""
 
@@ -72,23 +82,13 @@ class _Asking:
         return str(deployment.get("model_name"))
 
 
-class _Silent:
-    """Takes LiteLLM's reports of how long its own step took, which are not sent on."""
-
-    async def async_service_success_hook(self, **_: object) -> None:
-        """Take a report."""
-
-
-_SILENT = _Silent()
-
-
 @cache
-def _asking_class(router_class: type) -> type:
+def _asking_class(router_class: Any) -> Any:
     return type(f"Asking{router_class.__name__}", (_Asking, router_class), {})
 
 
 def _asking(router: Any, choose: Choose) -> Any:
-    kind = _asking_class(type(router))
+    kind = _asking_class(router.__class__)
     asking = kind.__new__(kind)
     asking.__dict__ = router.__dict__
     asking._selector = Selector(router, choose)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import litellm
+from litellm.router import Router as LiteLLMRouter
 from litellm.types.router import CustomRoutingStrategyBase
 
 from conduit.cache.base import open_cache
@@ -64,7 +65,7 @@ class _Trip:
     text: str
 
 
-class ConduitRoutingStrategy(CustomRoutingStrategyBase):  # type: ignore[misc]  # untyped there
+class ConduitRoutingStrategy(CustomRoutingStrategyBase):
     """Chooses LiteLLM's deployments by what was learned, and learns from what comes of it.
 
     One learner per group (`model_name`); `share_learning=True` makes it one for all groups, and
@@ -418,7 +419,7 @@ def _calling_router() -> Any:
     frame = sys._getframe(2)
     while frame is not None:
         asking = frame.f_locals.get("self")
-        if isinstance(asking, litellm.Router):
+        if isinstance(asking, LiteLLMRouter):
             return asking
         frame = frame.f_back  # type: ignore[assignment]
     raise ConfigurationError(

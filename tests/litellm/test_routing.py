@@ -1,0 +1,249 @@
+"""Deciding among the deployments that LiteLLM itself would choose from, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import litellm
+import pytest
+from litellm import Router
+
+from conduit.testing.local_provider import Fault, FaultKind, LocalProvider
+from conduit_litellm import ConduitRoutingStrategy
+from tests.litellm.conftest import Deploy, ask, served_by
+
+
+def routed(models: list[dict[str, Any]], **options: Any) -> tuple[Router, ConduitRoutingStrategy]:
+    """Return a LiteLLM router with a strategy of ours."""
+    given = {name: options.pop(name) for name in ("share_learning", "pool") if name in options}
+    router = Router(model_list=models, **{"num_retries": 0, **options})
+    return router, ConduitRoutingStrategy.setup_strategy(
+        router, ConduitRoutingStrategy(seed=1, **given)
+    )
+
+
+async def ask_many(router: Router, group: str, n: int, **options: Any) -> Counter[str]:
+    """Return how many of n requests each deployment served."""
+    calls = [
+        router.acompletion(model=group, messages=ask(f"Question {k}?"), **options) for k in range(n)
+    ]
+    return Counter(map(served_by, await asyncio.gather(*calls)))
+
+
+@pytest.mark.parametrize("share_learning", [False, True])
+async def test_requests_stay_in_their_group(
+    provider: LocalProvider, deploy: Deploy, share_learning: bool
+) -> None:
+    """Of 30 requests to each of two groups, none is served by the other group's deployments."""
+    models = [deploy("one", "gpt-4o", "one-a"), deploy("one", "gpt-4o-mini", "one-b"),
+              deploy("two", "gpt-4o", "two-a"), deploy("two", "gpt-4o-mini", "two-b")]  # fmt: skip
+    router, strategy = routed(models, share_learning=share_learning)
+    with strategy:
+        for group in ("one", "two"):
+            served = await ask_many(router, group, 30)
+            assert sum(served.values()) == 30
+            assert all(name.startswith(group) for name in served)
+        assert strategy.stats().fallbacks == 0
+
+
+async def test_one_pool_serves_any_group(provider: LocalProvider, deploy: Deploy) -> None:
+    """With pool="*" the best deployment of any group serves a request, as the README says."""
+    dear = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-3, "conduit_quality": 0.2}
+    free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "conduit_quality": 0.9}
+    models = [deploy("dear", "gpt-4o", "dear", model_info=dear),
+              deploy("free", "gpt-4o-mini", "free", model_info=free)]  # fmt: skip
+    router, strategy = routed(models, pool="*")
+    with strategy:
+        served = await ask_many(router, "dear", 30)
+    assert served["free"] > 20
+
+
+async def test_a_deployment_in_cooldown_is_not_chosen(
+    provider: LocalProvider, deploy: Deploy
+) -> None:
+    """Once LiteLLM has put a deployment in cooldown, the healthy one serves everything."""
+    best = {"conduit_quality": 0.95}
+    models = [deploy("g", "gpt-4o-mini", "broken", model_info=best), deploy("g", "gpt-4o", "fine")]
+    router, strategy = routed(models, allowed_fails=0, cooldown_time=60)
+    provider.set_fault("gpt-4o-mini", Fault(FaultKind.SERVER_ERROR))
+    with strategy:
+        for k in range(40):
+            try:
+                await router.acompletion(model="g", messages=ask(f"first {k}"))
+            except litellm.exceptions.InternalServerError:
+                break
+        await asyncio.sleep(0.1)
+        before = provider.calls_by_model["gpt-4o-mini"]
+        served = await ask_many(router, "g", 30)
+    assert before > 0
+    assert served == {"fine": 30}
+    assert provider.calls_by_model["gpt-4o-mini"] == before
+
+
+async def test_an_unknown_group_is_litellms_error(provider: LocalProvider, deploy: Deploy) -> None:
+    """A group that does not exist raises what LiteLLM raises without us."""
+    router, strategy = routed([deploy("g", "gpt-4o", "a")])
+    with strategy, pytest.raises(litellm.BadRequestError, match="nobody"):
+        await router.acompletion(model="nobody", messages=ask("hello"))
+
+
+async def test_a_specific_deployment_is_served_by_itself(
+    provider: LocalProvider, deploy: Deploy
+) -> None:
+    """A request for a deployment's id goes there, and is no decision of ours."""
+    router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
+    with strategy:
+        assert await ask_many(router, "b", 5) == {"b": 5}
+        assert not strategy.stats().decisions
+
+
+async def test_tags_filter_the_candidates(provider: LocalProvider, deploy: Deploy) -> None:
+    """With LiteLLM's tag filter, a request with a tag reaches deployments of that tag alone."""
+    models = [deploy("g", "gpt-4o", "paid", tags=["paid"]),
+              deploy("g", "gpt-4o-mini", "free", tags=["free"])]  # fmt: skip
+    router, strategy = routed(models, enable_tag_filtering=True)
+    with strategy:
+        assert await ask_many(router, "g", 10, metadata={"tags": ["paid"]}) == {"paid": 10}
+        assert await ask_many(router, "g", 10, metadata={"tags": ["free"]}) == {"free": 10}
+
+
+async def test_teams_keep_their_deployments(provider: LocalProvider, deploy: Deploy) -> None:
+    """A team's own deployment is not given to another team."""
+    models = [deploy("g", "gpt-4o", "ours", model_info={"team_id": "us"}),
+              deploy("g", "gpt-4o-mini", "all")]  # fmt: skip
+    router, strategy = routed(models)
+    with strategy:
+        other = {"user_api_key_team_id": "them"}
+        assert await ask_many(router, "g", 10, metadata=other) == {"all": 10}
+
+
+async def test_a_prompt_too_long_for_a_window_is_not_sent_there(
+    provider: LocalProvider, deploy: Deploy
+) -> None:
+    """LiteLLM's pre-call checks run before we choose."""
+    models = [deploy("g", "gpt-4o", "small", model_info={"max_input_tokens": 10}),
+              deploy("g", "gpt-4o-mini", "large", model_info={"max_input_tokens": 10_000})]  # fmt: skip
+    router, strategy = routed(models, enable_pre_call_checks=True)
+    long = ask("word " * 100)
+    with strategy:
+        calls = [router.acompletion(model="g", messages=long) for _ in range(10)]
+        assert set(map(served_by, await asyncio.gather(*calls))) == {"large"}
+
+
+async def test_fallbacks_and_retries_are_litellms(provider: LocalProvider, deploy: Deploy) -> None:
+    """A failing group falls back to the next one; each attempt is its own decision."""
+    provider.set_fault("gpt-4o-mini", Fault(FaultKind.SERVER_ERROR))
+    models = [deploy("first", "gpt-4o-mini", "broken"), deploy("second", "gpt-4o", "fine")]
+    router, strategy = routed(models, fallbacks=[{"first": ["second"]}], num_retries=1,
+                              retry_after=0, disable_cooldowns=True)  # fmt: skip
+    with strategy:
+        response = await router.acompletion(model="first", messages=ask("hello"))
+        assert served_by(response) == "fine"
+        assert strategy.decision(response).selected_model == "fine"
+        assert strategy.stats().decisions == {"broken": 2, "fine": 1}
+
+
+async def test_changes_of_the_model_list_are_followed(
+    provider: LocalProvider, deploy: Deploy
+) -> None:
+    """An added deployment is chosen, a deleted one is not, and a replaced list takes over."""
+    router, strategy = routed([deploy("g", "gpt-4o", "a")])
+    with strategy:
+        assert await ask_many(router, "g", 5) == {"a": 5}
+        best = {"conduit_quality": 0.99}
+        router.add_deployment(
+            litellm.router.Deployment(**deploy("g", "gpt-4o-mini", "b", model_info=best))
+        )
+        assert (await ask_many(router, "g", 30))["b"] > 0
+        router.delete_deployment("a")
+        assert await ask_many(router, "g", 10) == {"b": 10}
+        router.set_model_list([deploy("g", "gpt-4o", "c"), deploy("g", "gpt-4o", "d")])
+        assert set(await ask_many(router, "g", 10)) <= {"c", "d"}
+        assert strategy.stats().fallbacks == 0
+
+
+async def test_a_failure_of_ours_is_never_a_failure_of_the_request(
+    provider: LocalProvider, deploy: Deploy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When deciding raises, LiteLLM's shuffle serves the request; it is counted, logged once."""
+
+    class Broken:
+        id, dim, blocking = "broken", 4, False
+
+        def embed(self, texts: Any) -> Any:
+            raise KeyboardInterrupt if texts is None else ValueError("no")
+
+    router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
+    strategy._analyzer = Broken()  # type: ignore[assignment]  # as broken as anything of ours can be
+    with strategy:
+        served = await ask_many(router, "g", 20)
+    assert sum(served.values()) == 20
+    assert strategy.stats().fallbacks == 20
+    failures = [r for r in caplog.records if r.name == "conduit_litellm" and r.levelname == "ERROR"]
+    assert len(failures) == 1
+
+
+async def test_every_kind_of_call_is_routed(provider: LocalProvider, deploy: Deploy) -> None:
+    """Embeddings, text completion, streams and tools are decided like chats."""
+    models = [deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b"),
+              deploy("e", "text-embedding-3-small", "e1"),
+              deploy("e", "text-embedding-3-small", "e2")]  # fmt: skip
+    router, strategy = routed(models)
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    with strategy:
+        embedded = await router.aembedding(model="e", input=["one", "two"])
+        assert embedded._hidden_params["conduit_decision_id"]
+        stream = await router.acompletion(model="g", messages=ask("hello"), stream=True)
+        assert [chunk async for chunk in stream]
+        assert stream._hidden_params["conduit_decision_id"]
+        with_tool = await router.acompletion(model="g", messages=ask("hello"), tools=[tool])
+        assert with_tool._hidden_params["conduit_decision_id"]
+        assert sum(strategy.stats().decisions.values()) == 3
+
+
+ODD: list[Any] = [
+    [],
+    [{"role": "user", "content": ""}],
+    [{"role": "user", "content": None}],
+    [{"role": "system", "content": "Be brief."}],
+    [{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}],
+    [{"role": "user", "content": "x" * 200_000}],
+    [{"role": "user", "content": "Look it up."},
+     {"role": "assistant", "content": None, "tool_calls": [
+         {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+     {"role": "tool", "tool_call_id": "1", "content": "found"}],
+    [{"role": "user", "content": "\ud800 lone"}],
+    [{"role": "user", "content": "\x00"}],
+    [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}]}],
+]  # fmt: skip
+ODD_INPUTS: list[Any] = ["", [], ["one", "two"], [[1, 2, 3]], [1, 2, 3], None]
+
+
+@pytest.mark.parametrize("how", ["async", "sync"])
+async def test_odd_requests_are_all_decided(
+    provider: LocalProvider, deploy: Deploy, how: str
+) -> None:
+    """A thousand odd requests get a deployment each, decided by us and not by the fallback."""
+    router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
+    odd = [{"messages": m} for m in ODD] + [{"input": i} for i in ODD_INPUTS]
+    with strategy:
+        for k in range(500):
+            request = {"model": "g", "request_kwargs": {}, **odd[k % len(odd)]}
+            if how == "sync":
+                found = router.get_available_deployment(**request)
+            else:
+                found = await router.async_get_available_deployment(**request)
+            assert found["model_info"]["id"] in {"a", "b"}
+        assert strategy.stats().fallbacks == 0
+
+
+async def test_odd_messages_are_served(provider: LocalProvider, deploy: Deploy) -> None:
+    """Odd messages that the provider takes come back answered."""
+    router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
+    with strategy:
+        for messages in ODD[3:7]:
+            response = await router.acompletion(model="g", messages=messages)
+            assert response.choices[0].message.content is not None
