@@ -92,7 +92,7 @@ def admin(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
     """Let the loop run until a condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -102,7 +102,7 @@ async def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> Non
 
 async def serving(cache: FeatureCache) -> None:
     """Use a cache until its circuit is closed, as queries would."""
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 30.0
     await cache.get(key_of(999_999))
     while cache.stats().circuit_state != "closed":
         assert time.monotonic() < deadline, cache.stats()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -199,26 +200,64 @@ def nonsense(chance: random.Random) -> bytes:
     return b"".join(chance.choice(pieces) for _ in range(chance.randrange(1, 8)))
 
 
+@contextlib.asynccontextmanager
+async def liar(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
+    """Serve what a function makes of each chunk that arrives; gives the address."""
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(65_536):
+                writer.write(answer(chunk))
+
+    server = await asyncio.start_server(lie, "127.0.0.1", 0)
+    try:
+        yield f"redis://:{CANARY}@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def polite(chunk: bytes) -> bytes:
+    """Return the replies to what a client says before its first command."""
+    return b"+OK\r\n" * (chunk.count(b"CLIENT") + chunk.count(b"AUTH"))
+
+
 async def test_a_server_that_speaks_nonsense_is_a_miss(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever bytes arrive instead of replies, a lookup is a miss and no task ends in an error."""
     chance = random.Random(1)
 
-    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            await reader.read(1024)
-            writer.write(nonsense(chance))
-            await asyncio.sleep(0.001)
+    def answer(chunk: bytes) -> bytes:
+        return polite(chunk) if b"MGET" not in chunk and chance.random() < 0.8 else nonsense(chance)
 
-    server = await asyncio.start_server(lie, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    for _ in range(150):
-        cache = remote_only(f"redis://127.0.0.1:{port}", timeout_s=0.05)
-        assert await cache.get(key_of(0)) is None
-        await cache.close()
+    async with liar(answer) as url:
+        for _ in range(200):
+            cache = remote_only(url, timeout_s=0.05)
+            assert await cache.get(key_of(0)) is None
+            await cache.close()
     gc.collect()  # asyncio logs the error of a task that nobody asked when the task is collected
     assert {record.name for record in caplog.records} == {"conduit.cache"}
-    server.close()
-    await server.wait_closed()
+
+
+SHAPES = [
+    b":7\r\n",
+    b"+OK\r\n",
+    b"$3\r\nabc\r\n",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"*0\r\n",
+    b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+]
+
+
+@pytest.mark.parametrize("reply", SHAPES)
+async def test_a_reply_of_the_wrong_shape_ends_the_connection(reply: bytes) -> None:
+    """Replies that cannot belong to the commands are a failure of the exchange, not an answer."""
+    async with liar(lambda chunk: reply if b"MGET" in chunk else polite(chunk)) as url:
+        cache = patient(url)
+        assert await cache.get(key_of(0)) is None
+        stats = cache.stats()
+        assert (stats.errors, stats.circuit_state) == (1, "open")
+        await cache.close()
 
 
 # Bounds
@@ -369,23 +408,14 @@ async def test_a_password_that_the_server_repeats_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A server that does not know AUTH quotes its arguments in the error."""
-
-    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            await reader.read(1024)
-            writer.write(f"-ERR unknown command 'AUTH', with args: '{CANARY}'\r\n".encode())
-            await reader.read(1024)
-
-    server = await asyncio.start_server(repeat, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    cache = patient(f"redis://:{CANARY}@127.0.0.1:{port}")
-    assert await cache.get(key_of(0)) is None
-    assert not await cache.clear()
+    refusal = f"-ERR unknown command 'AUTH', with args beginning with: '{CANARY}'\r\n".encode()
+    async with liar(lambda _: refusal) as url:
+        cache = patient(url)
+        assert await cache.get(key_of(0)) is None
+        assert not await cache.clear()
+        await cache.close()
     assert len(caplog.records) == 2
     assert CANARY not in caplog.text
-    await cache.close()
-    server.close()
-    await server.wait_closed()
 
 
 async def test_a_redis_that_is_not_there_is_told_once_and_memory_goes_on(
