@@ -51,8 +51,8 @@ class Follower:
         self._lock = lock or threading.RLock()
         self._since_snapshot = 0
         self._started = False
-        self._reading: asyncio.Task[None] | None = None
-        self._again = False
+        self._lock = asyncio.Lock()
+        self._wanted = self._served = 0  # calls of `sync`, and those that are done
         self._poll: asyncio.Task[None] | None = None
 
     @property
@@ -81,32 +81,23 @@ class Follower:
     async def sync(self) -> None:
         """Return once everything that was committed before the call is applied.
 
-        Calls that overlap share one reading.
+        Calls that overlap share one reading. Cancelling a call loses nothing: rows are applied,
+        and the cursor moved, without a pause in between.
         """
-        self._again = True
-        while self._again or self._reading is not None:
-            # Between a reading's end and its callback, waiting for it again would never yield.
-            if self._reading is None or self._reading.done():
-                self._again = False
-                self._reading = asyncio.ensure_future(self._read())
-                self._reading.add_done_callback(self._read_done)
-            await asyncio.shield(self._reading)
-
-    def _read_done(self, task: asyncio.Task[None]) -> None:
-        if self._reading is task:
-            self._reading = None
+        self._wanted += 1
+        mine = self._wanted
+        async with self._lock:
+            if self._served >= mine:
+                return  # a reading that began after this call has covered it
+            upto = self._wanted
+            await self._read()
+            self._served = upto
 
     async def _read(self) -> None:
         try:
-            while True:
-                entries = await self.store.tail(self.router, self.cursor, TAIL_LIMIT)
-                self.apply(entries)
-                if len(entries) < TAIL_LIMIT:
-                    break
+            while await self._read_some():
+                pass
             self.behind = None
-        except Rebuild:
-            await self._load()
-            self._again = True
         except StorageUnavailable as error:
             if self.behind is None:
                 log.warning("Learning waits for the database: %s", error)
@@ -114,6 +105,16 @@ class Follower:
             return
         if self._since_snapshot >= SNAPSHOT_EVERY:
             await self.save()
+
+    async def _read_some(self) -> bool:
+        """Apply the next rows; False when there were fewer than could have come."""
+        try:
+            entries = await self.store.tail(self.router, self.cursor, TAIL_LIMIT)
+        except Rebuild:
+            await self._load()
+            return True
+        self.apply(entries)
+        return len(entries) == TAIL_LIMIT
 
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Teach the learner rows of the log, in their order."""
@@ -165,6 +166,5 @@ class Follower:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
-        if self._reading is not None:
-            await asyncio.shield(self._reading)
-        await self.save()
+        async with self._lock:
+            await self.save()
