@@ -51,7 +51,7 @@ class Follower:
         self._lock = lock or threading.RLock()
         self._since_snapshot = 0
         self._started = False
-        self._lock = asyncio.Lock()
+        self._turn = asyncio.Lock()
         self._wanted = self._served = 0  # calls of `sync`, and those that are done
         self._poll: asyncio.Task[None] | None = None
 
@@ -86,7 +86,7 @@ class Follower:
         """
         self._wanted += 1
         mine = self._wanted
-        async with self._lock:
+        async with self._turn:
             if self._served >= mine:
                 return  # a reading that began after this call has covered it
             upto = self._wanted
@@ -166,5 +166,5 @@ class Follower:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
-        async with self._lock:
+        async with self._turn:
             await self.save()
