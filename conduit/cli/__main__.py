@@ -1,0 +1,5 @@
+"""`python -m conduit.cli` is `conduit`."""
+
+from conduit.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""`conduit db` and `conduit forget`: the care of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conduit.cli import workplace
+from conduit.cli.shell import NOT_OK, AsJson, command, say, show, show_json
+
+if TYPE_CHECKING:
+    from conduit.storage.base import Pruned
+
+db = typer.Typer(
+    name="db",
+    help="Bring the database up to date, look at its schema, and delete what is old.",
+    no_args_is_help=True,
+)
+
+
+@db.command("upgrade")
+@command
+def upgrade(as_json: AsJson = False) -> None:
+    """Bring the database to this version's schema; make an SQLite file that is not there.
+
+    [bold]Examples[/bold]
+
+      conduit db upgrade
+
+      DATABASE_URL=postgresql://app@db/conduit conduit db upgrade
+    """
+    from conduit.service import DEFAULT_DATABASE_URL
+    from conduit.storage.engines import translated
+    from conduit.storage.migrations import upgrade as run
+    from conduit.storage.tables import HEAD
+
+    url = workplace.settings_here().database_url or DEFAULT_DATABASE_URL
+    before = asyncio.run(_revision(url)) if _is_there(url) else None
+    if before != HEAD:
+        with translated("migrate the database"):
+            run(url)
+    shown = workplace.shown_url(url)
+    if as_json:
+        show_json({"database": shown, "before": before, "revision": HEAD})
+    elif before == HEAD:
+        show(f"{shown} is at revision {HEAD} already")
+    else:
+        show(f"{shown} is now at revision {HEAD} (before: {before or 'no tables'})")
+
+
+@db.command("check")
+@command
+def check(as_json: AsJson = False) -> None:
+    """Say whether the database has this version's schema; exit with 1 if it has not.
+
+    [bold]Example[/bold]
+
+      conduit db check
+    """
+    from conduit.storage.tables import HEAD
+
+    url = workplace.needed_database_url(workplace.settings_here())
+    found = asyncio.run(_revision(url)) if _is_there(url) else None
+    shown = workplace.shown_url(url)
+    if as_json:
+        show_json({"database": shown, "revision": found, "needed": HEAD, "ok": found == HEAD})
+    else:
+        show(f"{shown}: revision {found or 'none'}, needed {HEAD}")
+    if found != HEAD:
+        say("Run `conduit db upgrade`.")
+        raise typer.Exit(NOT_OK)
+
+
+def _is_there(url: str) -> bool:
+    """Return whether looking at the database would not make its file."""
+    from conduit.storage.urls import DatabaseUrl
+
+    parsed = DatabaseUrl.parse(url)
+    return parsed.backend != "sqlite" or Path(parsed.path).is_file()
+
+
+async def _revision(url: str) -> str | None:
+    """Return the schema's revision, or None where there is none."""
+    from conduit.storage.engines import engine_for, translated
+    from conduit.storage.migrations import stored_revision
+    from conduit.storage.urls import DatabaseUrl
+
+    engine = engine_for(DatabaseUrl.parse(url))
+    try:
+        with translated("look at the schema"):
+            async with engine.connect() as connection:
+                return await connection.run_sync(stored_revision)
+    finally:
+        await engine.dispose()
+
+
+@db.command("prune")
+@command
+def prune(
+    older_than: Annotated[str, typer.Option(help="Delete what is older: 30d, 12h.")] = "90d",
+    as_json: AsJson = False,
+) -> None:
+    """Delete old texts, answers, and decisions that nobody gave feedback on.
+
+    The feedback that was learned from stays: it is what the router is rebuilt from.
+
+    [bold]Example[/bold]
+
+      conduit db prune --older-than 30d
+    """
+    from conduit.cli.routing import seconds
+
+    pruned = asyncio.run(_pruned(seconds(older_than)))
+    if as_json:
+        show_json(pruned)
+    else:
+        show(f"deleted {pruned.decisions:,} decisions and {pruned.responses:,} answers")
+
+
+async def _pruned(older_than_s: float) -> Pruned:
+    settings = workplace.settings_here()
+    async with workplace.opened_store(settings) as store:
+        return await store.prune(settings.router_name, older_than_s=older_than_s)
+
+
+@command
+def forget(
+    user: Annotated[str, typer.Option(help="The user id as your application gave it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Delete everything about a user: decisions, answers, texts and feedback.
+
+    What was learned from them goes too: every router rebuilds without them.
+
+    [bold]Example[/bold]
+
+      conduit forget --user u1
+    """
+    count = asyncio.run(_forgotten(user))
+    result: dict[str, Any] = {"user": user, "feedback_deleted": count}
+    if as_json:
+        show_json(result)
+    else:
+        show(f"forgot {user!r}: {count:,} pieces of feedback deleted, with all that belongs to it")
+
+
+async def _forgotten(user: str) -> int:
+    from conduit.core.errors import InvalidInput
+    from conduit.engines.router import user_key
+
+    key = user_key(user)
+    if not user or key is None:
+        raise InvalidInput("name the user to forget", field="user")
+    async with workplace.opened_store(workplace.settings_here()) as store:
+        return await store.forget(key)

@@ -1,0 +1,212 @@
+"""`conduit demo`: a service over simulated models learns before one's eyes, and writes a report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conduit.cli.shell import AsJson, command, dollars, fail, say, show, show_json, writable
+
+if TYPE_CHECKING:
+    from conduit.cli.demo_world import Strategy, World
+    from conduit.core.models import RoutingResult
+    from conduit.service import Service
+
+CONCURRENCY = 8
+MOST_QUERIES = 5_000
+MOST_FAILED = 0.05  # of the queries: beyond it the demo shows nothing
+
+
+@dataclass(slots=True)
+class Run:
+    """What has happened so far: one entry per answered query, in the order of the answers."""
+
+    world: World
+    at: list[int] = field(default_factory=list)  # the question's place in the world
+    model: list[int] = field(default_factory=list)
+    quality: list[float] = field(default_factory=list)
+    cost_usd: list[float] = field(default_factory=list)
+    rated: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Return how many queries have ended, in one way or another."""
+        return len(self.at) + self.failed
+
+    def strategy(self) -> Strategy:
+        """Return what routing brought."""
+        import numpy as np
+
+        from conduit.cli.demo_world import Strategy
+
+        quality, cost = np.array(self.quality), np.array(self.cost_usd)
+        utility = self.world.utility(quality, cost)
+        return Strategy("Conduit", quality.mean(), cost.sum(), utility.mean())
+
+
+@command
+def demo(
+    queries: Annotated[int, typer.Option(min=10, max=MOST_QUERIES, help="How many.")] = 600,
+    http: Annotated[
+        bool, typer.Option("--http/--no-http", help="Call the models over HTTP, or in process.")
+    ] = True,
+    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("demo-report.html"),
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Watch Conduit learn, offline: five simulated models, ten topics, one rating in five.
+
+    The models are simulated: their skills and prices are made up. Everything else is real: the
+    service, HTTP to a local server, the SQLite file, and what is learned from cost and ratings.
+
+    [bold]Examples[/bold]
+
+      conduit demo
+
+      conduit demo --queries 200 --no-http --out /tmp/report.html
+    """
+    from conduit.cli.demo_page import report
+    from conduit.evaluation.plots import save
+
+    writable(out)
+    run = asyncio.run(_run(queries, seed, http=http, quiet=as_json))
+    if run.failed > MOST_FAILED * queries:
+        fail(f"{run.failed} of {queries} queries failed; is something wrong with loopback HTTP?")
+    save(out, report(run, http=http))
+    if as_json:
+        show_json(_summary(run, out, http=http))
+    else:
+        _show(run, out)
+
+
+def _summary(run: Run, out: Path, *, http: bool) -> dict[str, Any]:
+    from conduit.cli.demo_world import NAMES, SIMULATED, baselines
+
+    ours = run.strategy()
+    return {
+        "simulated": SIMULATED,
+        "queries": run.done,
+        "failed": run.failed,
+        "rated": run.rated,
+        "http": http,
+        "conduit": ours,
+        "baselines": baselines(run.world, ours.cost_usd),
+        "share_by_model": {
+            name: run.model.count(k) / max(1, len(run.model)) for k, name in enumerate(NAMES)
+        },
+        "report": out,
+    }
+
+
+def _show(run: Run, out: Path) -> None:
+    from conduit.cli.demo_live import result_table
+    from conduit.cli.demo_world import SIMULATED
+
+    show(result_table(run), SIMULATED)
+    ours = run.strategy()
+    mix = run.world.mix(ours.cost_usd / len(run.at))
+    gain = ours.quality - mix.quality
+    show(
+        f"Learning brought {100 * gain:+.1f} points of quality beside the static mix at the same "
+        f"cost ({dollars(ours.cost_usd)}); the rest of the saving is the gap between the prices.",
+        f"The report with the plots: {out}",
+    )
+    if run.failed:
+        say(f"{run.failed} queries failed and are left out.")
+
+
+async def _run(queries: int, seed: int, *, http: bool, quiet: bool) -> Run:
+    from conduit.cli.demo_live import live_view
+    from conduit.cli.demo_world import make_world
+
+    run = Run(make_world(queries, seed))
+    with live_view(run, quiet=quiet) as refresh:
+        async with _service(seed, http=http) as service:
+            await _ask_all(service, run, refresh)
+    return run
+
+
+@contextlib.asynccontextmanager
+async def _service(seed: int, *, http: bool) -> AsyncIterator[Service]:
+    """Give a service over the simulated models with a database of its own, in a new folder."""
+    from conduit.cli.demo_world import MODELS, PREFERENCES, arms, executor_without_http
+    from conduit.config import load_settings
+    from conduit.service import create_service
+    from conduit.testing.local_provider import LocalProvider
+
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conduit-demo-")))
+        base_url = executor = None
+        if http:
+            provider = stack.enter_context(LocalProvider(MODELS, seed=seed).serve_in_thread())
+            base_url = provider.base_url
+        else:
+            executor = executor_without_http(seed)
+        # Of the user's own environment nothing takes part: the demo is the same everywhere.
+        settings = load_settings(
+            environ={},
+            path=_no_settings(folder),
+            models=arms(base_url),
+            preferences=PREFERENCES,
+            database_url=f"sqlite+aiosqlite:///{folder / 'demo.db'}",
+            journal_path=folder / "journal",
+            seed=seed,
+        )
+        async with await create_service(settings=settings, executor=executor) as service:
+            yield service
+
+
+def _no_settings(folder: Path) -> Path:
+    empty = folder / "conduit.yaml"
+    empty.touch()
+    return empty
+
+
+async def _ask_all(service: Service, run: Run, refresh: Callable[[], None]) -> None:
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(i: int) -> None:
+        try:
+            await _ask(service, run, i)
+        finally:
+            gate.release()
+            refresh()
+
+    async with asyncio.TaskGroup() as group:
+        for i in range(len(run.world.questions)):
+            await gate.acquire()  # in the order of the questions, as an application has them
+            group.create_task(one(i))
+
+
+async def _ask(service: Service, run: Run, i: int) -> None:
+    from conduit.cli.demo_world import RATED_EVERY
+    from conduit.core.errors import ExecutionError
+
+    question = run.world.questions[i]
+    try:
+        result = await service.complete(question.prompt)
+    except ExecutionError:
+        run.failed += 1
+        return
+    right = question.grade(result.data)
+    _note(run, i, result, right)
+    if i % RATED_EVERY == 0:
+        run.rated += 1
+        await service.submit_feedback(response_id=result.id, quality_score=float(right))
+
+
+def _note(run: Run, i: int, result: RoutingResult[Any], right: bool) -> None:
+    from conduit.cli.demo_world import NAMES
+
+    run.at.append(i)
+    run.model.append(NAMES.index(result.model))
+    run.quality.append(float(right))
+    run.cost_usd.append(result.response.cost_usd or 0.0)
