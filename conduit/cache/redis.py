@@ -236,14 +236,14 @@ class RedisCache:
 
     def _is_up(self) -> bool:
         """Whether to use Redis now; a trial that is due starts, and nobody waits for it."""
-        if self._closed or not self._has_loop():
+        if self._closed or not self._owns_loop():
             return False
         state = self._breaker.state(self._clock())
         if state == "half_open":
             self._wake()
         return state == "closed"
 
-    def _has_loop(self) -> bool:
+    def _owns_loop(self) -> bool:
         """Whether the running event loop is ours; we take it over when ours has ended."""
         loop = _running_loop()
         if loop is None or loop is self._loop:

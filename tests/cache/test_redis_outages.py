@@ -181,6 +181,22 @@ async def test_a_trial_is_made_in_the_background(redis_server: RedisServer) -> N
         redis_server.resume()
 
 
+async def test_closing_does_not_wait_for_a_redis_that_hangs(redis_server: RedisServer) -> None:
+    """After a second the exchange under way is given up, and its lookups are misses."""
+    cache = remote_only(redis_server.url, timeout_s=60.0)
+    redis_server.pause()
+    try:
+        lookup = asyncio.create_task(cache.get(key_of(0)))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(30.0):
+            await cache.close()
+        assert lookup.done()
+        assert lookup.result() is None
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    finally:
+        redis_server.resume()
+
+
 async def test_no_lookup_is_sent_twice(redis_server: RedisServer) -> None:
     """A connection that breaks is a miss: the client retries nothing."""
     at = urlsplit(redis_server.url)
