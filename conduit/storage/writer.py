@@ -108,6 +108,7 @@ class GroupWriter:
     _writing: asyncio.Task[None] | None = None
     _recovering: asyncio.Task[None] | None = None
     _closed: bool = False
+    _finished: bool = False
 
     # The callers' side
 
@@ -171,9 +172,9 @@ class GroupWriter:
 
     async def close(self) -> None:
         """Write what is queued, or journal it, and end the tasks."""
-        if self._closed:
+        if self._finished:
             return
-        self._closed = True
+        self._finished = self._closed = True
         self._wake.set()
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=CLOSE_TIMEOUT_S)
@@ -286,10 +287,10 @@ class GroupWriter:
         """Keep rows on the local disk, each with its decision if that is not written either."""
         if not group:
             return
-        assert self.outage is not None
+        self._recover()
         try:
             if self.journal is None:
-                raise StorageUnavailable(self.outage)
+                raise StorageUnavailable(self.outage or "the database is away")
             lines = [self._line(self._with_decision(w.arrived)) for w in group]
             await asyncio.to_thread(self.journal.append, lines)
         except StorageUnavailable as error:
@@ -327,7 +328,7 @@ class GroupWriter:
 
     async def _drain_once(self) -> None:
         lines = await asyncio.to_thread(self.journal.peek, GROUP_RECORDS) if self.journal else []
-        items = [from_json(line) for line in lines]
+        items = list(self._parsed(lines))
         unique: dict[tuple[str, str], Arrived] = {}
         for item in items:
             if isinstance(item, Arrived):
@@ -341,6 +342,15 @@ class GroupWriter:
                 log.warning("Journaled feedback %s: %s", arrived.row.feedback_id, result)
         if lines and self.journal is not None:
             await asyncio.to_thread(self.journal.drop)
+
+    def _parsed(self, lines: Iterable[str]) -> Iterable[Journaled]:
+        """Return what lines hold; one that another version wrote must not block the others."""
+        for line in lines:
+            try:
+                yield from_json(line)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self.counters.refused += 1
+                log.warning("A line of the journal cannot be read: %s", type(error).__name__)
 
 
 def cleaned(row: FeedbackRow) -> FeedbackRow:

@@ -12,16 +12,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from conduit.core.errors import StorageUnavailable
 from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry
-from conduit.storage.database import DatabaseStore, open_store
+from conduit.storage.database import open_store
 from conduit.storage.ports import Rebuild, Store
 
 DIM = 29
@@ -122,7 +124,7 @@ def rows_to_send(load: Load) -> list[FeedbackRow]:
 
 
 def expected_sums(load: Load) -> dict[str, np.ndarray[Any, Any]]:
-    """Return what all workers together teach, in plain numpy: the strongest opinion of each call."""
+    """Return what all workers teach, in plain numpy: the strongest opinion of each call."""
     sums: dict[str, np.ndarray[Any, Any]] = {}
     for worker in range(load.workers):
         calls: dict[tuple[int, str], Evidence] = {}
@@ -186,36 +188,41 @@ class Replica:
             self.sums[model] = self.sums.get(model, 0.0) + weighted @ both
 
 
-async def send(store: Store, load: Load, rows: Iterator[FeedbackRow], report: Report) -> None:
+async def send(
+    store: Store,
+    load: Load,
+    rows: Iterator[FeedbackRow],
+    report: Report,
+    acknowledged: Callable[[str], object] = str,
+) -> None:
     """Send rows with many senders, and keep the time that each acknowledgement took."""
     took: list[float] = []
     counts: Counter[str] = Counter()
-    with open(load.acks or "/dev/null", "a", buffering=1) as acks:
 
-        async def sender() -> None:
-            for row in rows:
-                start = time.perf_counter()
-                try:
-                    ack = await store.append(row)
-                except StorageUnavailable:
-                    counts["refused"] += 1
-                    continue
-                took.append(time.perf_counter() - start)
-                counts[ack.status] += 1
-                acks.write(row.feedback_id + "\n")
-                if load.pause_s:
-                    await asyncio.sleep(load.pause_s)
+    async def sender() -> None:
+        for row in rows:
+            start = time.perf_counter()
+            try:
+                ack = await store.append(row)
+            except StorageUnavailable:
+                counts["refused"] += 1
+                continue
+            took.append(time.perf_counter() - start)
+            counts[ack.status] += 1
+            acknowledged(row.feedback_id)
+            if load.pause_s:
+                await asyncio.sleep(load.pause_s)
 
-        start = time.perf_counter()
-        await asyncio.gather(*(sender() for _ in range(load.concurrency)))
-        report.seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    await asyncio.gather(*(sender() for _ in range(load.concurrency)))
+    report.seconds = time.perf_counter() - start
     report.acknowledged, report.statuses = len(took), dict(counts)
     report.p50_ms, report.p99_ms = (float(v) * 1e3 for v in np.percentile(took, [50, 99]))
 
 
-async def follow(replica: Replica, every_s: float) -> None:
-    """Read the log until cancelled."""
-    while True:
+async def follow(replica: Replica, every_s: float, until: int) -> None:
+    """Read the log until it has that many entries."""
+    while replica.entries < until:
         await asyncio.sleep(every_s)
         await replica.catch_up()
 
@@ -224,29 +231,42 @@ async def run(load: Load) -> Report:
     """Write, follow, and wait until everything of all workers is read."""
     report = Report()
     store = await open_store(load.url, journal_path=load.journal_path)
-    assert isinstance(store, DatabaseStore)
     rows = rows_to_send(load)
-    print("ready", flush=True)
+    say("ready")
     await asyncio.to_thread(sys.stdin.readline)
     cpu = time.process_time()
     replica = Replica(store, load.router)
-    following = asyncio.create_task(follow(replica, load.follow_s)) if load.follow_s else None
-    await send(store, load, iter(rows), report)
+    everything = load.rows * load.workers if load.follow_s else 0
+    following = asyncio.create_task(follow(replica, load.follow_s, everything))
+    with acknowledgements(load.acks) as acknowledged:
+        await send(store, load, iter(rows), report, acknowledged)
     ended = time.perf_counter()
-    while (
-        replica.entries < load.rows * load.workers and time.perf_counter() - ended < load.settle_s
-    ):
-        await asyncio.sleep(0.05)
-    if following is not None:
-        if replica.entries >= load.rows * load.workers:
-            report.caught_up_s = time.perf_counter() - ended
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    await asyncio.wait([following], timeout=load.settle_s)
+    if following.done():
+        report.caught_up_s = time.perf_counter() - ended
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     report.entries = replica.entries
     report.sums = {m: s.tolist() for m, s in replica.sums.items()}
     report.cpu_s = time.process_time() - cpu
     await store.close()
     return report
+
+
+@contextmanager
+def acknowledgements(path: str | None) -> Iterator[Callable[[str], object]]:
+    """Give a function that writes an acknowledged id to a file, so that a kill cannot lose it."""
+    if path is None:
+        yield str
+        return
+    with Path(path).open("a", buffering=1) as file:
+        yield lambda identity: file.write(identity + "\n")
+
+
+def say(line: str) -> None:
+    """Tell the parent process something."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def start(load: Load) -> subprocess.Popen[str]:
@@ -286,4 +306,4 @@ def run_together(loads: Sequence[Load]) -> list[Report]:
 
 if __name__ == "__main__":
     given = Load(**json.loads(sys.argv[1]))
-    print(json.dumps(asdict(asyncio.run(run(given)))))
+    say(json.dumps(asdict(asyncio.run(run(given)))))

@@ -1,0 +1,301 @@
+"""Rows that come together are committed together, and an outage loses none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from conduit.core.errors import ConflictingFeedback, InvalidInput, StorageUnavailable
+from conduit.core.events import DecisionRecord, FeedbackRow
+from conduit.storage import writer as module
+from conduit.storage.journal import Journal
+from conduit.storage.ports import Ack
+from conduit.storage.writer import GROUP_ROWS, Batch, GroupWriter, Result
+from conduit.testing.records import ManualClock, a_decision, a_row, an_answer
+
+AWAY = "the test says so"
+
+
+class Database:
+    """Takes batches, refuses rows of the kind "bad", and can go away or be slow."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.away = False
+        self.broken = False
+        self.rows: dict[str, FeedbackRow] = {}
+        self.decisions: dict[str, DecisionRecord] = {}
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def commit(self, batch: Batch) -> Sequence[Result]:
+        """Keep a batch."""
+        await self.go_on.wait()
+        if self.broken:
+            raise RuntimeError("a bug")
+        if self.away:
+            raise StorageUnavailable(AWAY)
+        if any(f.row.kind == "bad" for f in batch.feedback):
+            raise InvalidInput("bad")
+        self.batches.append(batch)
+        self.decisions |= {d.id: d for d in batch.decisions}
+        self.rows |= {f.row.feedback_id: f.row for f in batch.feedback}
+        return [Ack(status="stored", feedback_id=f.row.feedback_id) for f in batch.feedback]
+
+
+@pytest.fixture
+def database() -> Database:
+    """Give the test a database."""
+    return Database()
+
+
+def writer_of(database: Database, directory: Path | None = None) -> GroupWriter:
+    """Return a writer that has started."""
+    journal = None if directory is None else Journal(directory, "db")
+    writer = GroupWriter(database.commit, journal=journal, clock=ManualClock())
+    writer.start()
+    return writer
+
+
+def files_in(directory: Path) -> list[Path]:
+    """Return what is in a directory."""
+    return list(directory.iterdir())
+
+
+async def until_back(writer: GroupWriter) -> None:
+    """Wait until an outage is over and the journal is empty."""
+    async with asyncio.timeout(5):
+        while writer.outage is not None or writer.journaled:  # noqa: ASYNC110  state, not an event
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def quick_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for the database often."""
+    monkeypatch.setattr(module, "RETRY_S", 0.02)
+
+
+async def test_rows_that_come_together_share_commits(database: Database) -> None:
+    """Many rows at once take few commits of at most 64 rows, each in the order of the ids."""
+    writer = writer_of(database)
+    decision = a_decision("r")
+    rows = [a_row(decision, f"f{i:03}") for i in range(200)]
+    acks = await asyncio.gather(*(writer.append(row) for row in reversed(rows)))
+    assert [a.feedback_id for a in acks] == [row.feedback_id for row in reversed(rows)]
+    sizes = [len(b.feedback) for b in database.batches]
+    assert sum(sizes) == 200
+    assert max(sizes) <= GROUP_ROWS
+    assert len(sizes) <= 5
+    for batch in database.batches:
+        assert [f.key for f in batch.feedback] == sorted(f.key for f in batch.feedback)
+    await writer.close()
+
+
+async def test_a_row_alone_does_not_wait(database: Database) -> None:
+    """A single row is committed at once, by itself."""
+    writer = writer_of(database)
+    async with asyncio.timeout(1):
+        await writer.append(a_row(a_decision("r")))
+    assert len(database.batches) == 1
+    await writer.close()
+
+
+async def test_one_id_twice_in_a_group(database: Database) -> None:
+    """Of rows with one id in one group the first is stored, and the others are told so."""
+    writer = writer_of(database)
+    decision = a_decision("r")
+    first, *others = await asyncio.gather(
+        writer.append(a_row(decision, "f", quality=0.5)),
+        writer.append(a_row(decision, "f", quality=0.5)),
+        writer.append(a_row(decision, "f", quality=0.6)),
+        return_exceptions=True,
+    )
+    assert isinstance(first, Ack)
+    assert first.status == "stored"
+    assert isinstance(others[0], Ack)
+    assert others[0].status == "duplicate"
+    assert isinstance(others[1], ConflictingFeedback)
+    assert database.rows["f"].evidence.quality == 0.5
+    await writer.close()
+
+
+async def test_a_bad_value_spoils_no_other_row(database: Database) -> None:
+    """When the database refuses a value, only its row fails, and the rest is committed."""
+    writer = writer_of(database)
+    decision = a_decision("r")
+    rows = [a_row(decision, f"f{i}", kind="bad" if i == 2 else "good") for i in range(5)]
+    results = await asyncio.gather(*map(writer.append, rows), return_exceptions=True)
+    assert [isinstance(r, InvalidInput) for r in results] == [False, False, True, False, False]
+    assert sorted(database.rows) == ["f0", "f1", "f3", "f4"]
+    await writer.close()
+
+
+async def test_decisions_are_written_with_the_feedback_on_them(database: Database) -> None:
+    """A queued decision is committed no later than the feedback on it, and only once."""
+    writer = writer_of(database)
+    decision = a_decision("r")
+    writer.record(decision)
+    await writer.append(a_row(decision, decision=decision))
+    await writer.append(a_row(decision, decision=decision))
+    assert [[d.id for d in b.decisions] for b in database.batches] == [[decision.id], []]
+    writer.forget_known()
+    await writer.append(a_row(decision, decision=decision))
+    assert [d.id for d in database.batches[-1].decisions] == [decision.id]
+    await writer.close()
+
+
+async def test_an_outage_goes_to_the_journal_and_comes_back(
+    database: Database, tmp_path: Path
+) -> None:
+    """Rows of an outage are journaled with their decisions, and all arrive once it is over."""
+    writer = writer_of(database, tmp_path)
+    database.away = True
+    decisions = [a_decision("r", id=f"d{i}") for i in range(300)]
+    for each in decisions:
+        writer.record(each)
+    rows = [a_row(d, d.id) for d in decisions]
+    acks = await asyncio.gather(*map(writer.append, rows))
+    assert {a.status for a in acks} == {"journaled"}
+    assert (writer.outage, writer.journaled) == (AWAY, 300)
+    with pytest.raises(StorageUnavailable, match=AWAY):
+        await writer.flush()
+    database.away = False
+    await until_back(writer)
+    await writer.flush()
+    assert sorted(database.rows) == sorted(d.id for d in decisions)
+    assert sorted(database.decisions) == sorted(d.id for d in decisions)
+    assert (await writer.append(a_row(decisions[0], "later"))).status == "stored"
+    await writer.close()
+    assert files_in(tmp_path) == []
+
+
+async def test_without_a_journal_an_outage_refuses(database: Database) -> None:
+    """Nothing is acknowledged that is kept nowhere, and writing goes on after the outage."""
+    writer = writer_of(database)
+    database.away = True
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match=AWAY):
+            await writer.append(a_row(a_decision("r")))
+    database.away = False
+    await until_back(writer)
+    assert (await writer.append(a_row(a_decision("r")))).status == "stored"
+    await writer.close()
+
+
+async def test_a_full_journal_refuses(database: Database, tmp_path: Path) -> None:
+    """An outage longer than the journal is refused, not acknowledged."""
+    writer = GroupWriter(
+        database.commit, journal=Journal(tmp_path, "db", max_bytes=3000), clock=ManualClock()
+    )
+    writer.start()
+    database.away = True
+    results: list[Ack | BaseException] = []
+    for i in range(20):
+        row = a_row(a_decision("r"), f"f{i}")
+        results += await asyncio.gather(writer.append(row), return_exceptions=True)
+    journaled = {r.feedback_id for r in results if isinstance(r, Ack)}
+    assert 0 < len(journaled) < 20
+    assert all(isinstance(r, Ack | StorageUnavailable) for r in results)
+    database.away = False
+    await until_back(writer)
+    assert set(database.rows) == journaled
+    await writer.close()
+
+
+async def test_what_a_process_leaves_behind_is_taken_up(database: Database, tmp_path: Path) -> None:
+    """Feedback and decisions of a process that closed during an outage reach the database."""
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    decision, lonely = a_decision("r", id="d"), a_decision("r", id="lonely")
+    await writer.append(a_row(decision, "f", decision=decision))
+    writer.record(lonely)
+    writer.record(an_answer(decision))
+    await writer.close()
+    assert database.batches == []
+    database.away = False
+    heir = writer_of(database, tmp_path)
+    await until_back(heir)
+    async with asyncio.timeout(5):
+        while not database.batches:  # noqa: ASYNC110  the files are adopted in the background
+            await asyncio.sleep(0.01)
+    assert sorted(database.decisions) == ["d", "lonely"]
+    assert list(database.rows) == ["f"]
+    assert sum(len(b.responses) for b in database.batches) == 1
+    await heir.close()
+
+
+async def test_a_line_of_another_version_blocks_nothing(database: Database, tmp_path: Path) -> None:
+    """A journal line that cannot be read is counted, and the lines after it are taken."""
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    await writer.append(a_row(a_decision("r"), "f"))
+    assert writer.journal is not None
+    writer.journal.append(['{"unheard": "of"}', "[]", "not json"])
+    database.away = False
+    await until_back(writer)
+    assert (list(database.rows), writer.counters.refused) == (["f"], 3)
+    await writer.close()
+
+
+async def test_a_cancelled_append_is_committed_all_the_same(database: Database) -> None:
+    """Cancelling the caller leaves the commit alone: the row is stored, and a repeat finds it."""
+    writer = writer_of(database)
+    database.go_on.clear()
+    waiting = asyncio.create_task(writer.append(a_row(a_decision("r"), "f")))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    database.go_on.set()
+    await writer.append(a_row(a_decision("r"), "g"))
+    assert sorted(database.rows) == ["f", "g"]
+    await writer.close()
+
+
+async def test_a_bug_leaves_nobody_waiting(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If writing fails in a way that nobody foresaw, callers get an error, and it is logged."""
+    writer = writer_of(database)
+    database.broken = True
+    async with asyncio.timeout(1):
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await writer.append(a_row(a_decision("r")))
+    assert "stopped writing" in caplog.text
+    await writer.close()
+
+
+async def test_the_queue_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions beyond the bound push out the oldest, and are counted."""
+    monkeypatch.setattr(module, "QUEUED_RECORDS", 10)
+    writer = writer_of(database)
+    database.go_on.clear()
+    for i in range(15):
+        writer.record(a_decision("r", id=f"d{i:02}"))
+    assert (writer.queued, writer.counters.dropped) == (10, 5)
+    assert writer.pending("d04") is None
+    assert writer.pending("d05") is not None
+    database.go_on.set()
+    await writer.flush()
+    assert sorted(database.decisions) == [f"d{i:02}" for i in range(5, 15)]
+    await writer.close()
+
+
+async def test_flush_does_not_wait_for_what_comes_later(database: Database) -> None:
+    """`flush` returns once what was queued before it is committed, whatever is queued since."""
+    writer = writer_of(database)
+    database.go_on.clear()
+    writer.record(a_decision("r", id="before"))
+    flushing = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0.01)
+    writer.record(a_decision("r", id="after"))
+    assert not flushing.done()
+    database.go_on.set()
+    async with asyncio.timeout(1):
+        await flushing
+    assert "before" in database.decisions
+    await writer.close()
+    assert "after" in database.decisions
