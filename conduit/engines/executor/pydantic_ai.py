@@ -289,7 +289,9 @@ class _Run:
         if isinstance(error, ContentFilterError):
             return translated(error, self.arm.id, now=time.time(), kind="content_filter")
         if isinstance(error, UnexpectedModelBehavior):
-            return self._cut() if self.metered and self.metered.was_cut() else self._invalid(error)
+            if self.metered is not None and self.metered.was_cut():
+                return cut_off(self.arm, self._partial)
+            return self._invalid(error)
         return None
 
     def _invalid(self, error: Exception) -> OutputInvalid:
@@ -346,16 +348,8 @@ class _Run:
         async with self.limited():
             data = await source.get_output()
         if self.metered.was_cut():
-            raise self._cut()
+            raise cut_off(self.arm, self._partial)
         return self.answer(source, data)
-
-    def _cut(self) -> ProviderError:
-        return ProviderError(
-            f"{self.arm.id} {meaning('malformed').words} (the stream has no end)",
-            model=self.arm.id,
-            kind="malformed",
-            partial=self._partial,
-        )
 
 
 _END = object()
@@ -425,19 +419,27 @@ class _Metered(WrapperModel):
 
     def was_cut(self) -> bool:
         """Return whether the last stream ended without the word that it was over."""
-        stream = self._stream
-        if stream is None:
-            return False
-        if isinstance(stream, _CompatibleStream):
-            return not stream.has_ended
-        response = stream.get()
-        tells = isinstance(self.wrapped, OpenAIChatModel)
-        return response.state == "incomplete" or (tells and response.finish_reason is None)
+        return self._stream is not None and was_cut(self.wrapped, self._stream)
 
     def read_so_far(self) -> Readings:
         """Return the retries and tool calls of this call until its last request."""
         before = read(self._history, self.output_tools)
         return read(self._sent, self.output_tools).since(before)
+
+
+def was_cut(model: Model[Any], stream: StreamedResponse) -> bool:
+    """Return whether a stream that gives no more ended without the word that it was over."""
+    if isinstance(stream, _CompatibleStream):
+        return not stream.has_ended
+    response = stream.get()
+    tells = isinstance(model, OpenAIChatModel)
+    return response.state == "incomplete" or (tells and response.finish_reason is None)
+
+
+def cut_off(arm: ModelArm, partial: object) -> ProviderError:
+    """Return the error of a stream that has no end."""
+    words = f"{arm.id} {meaning('malformed').words} (the stream has no end)"
+    return ProviderError(words, model=arm.id, kind="malformed", partial=partial)
 
 
 class _CompatibleModel(OpenAIChatModel):
