@@ -362,7 +362,7 @@ class RidgeArms(_Sums):
         self._count(row, step)
         rated = w[QUALITY]
         if rated:
-            self._add_x(rated * x, float(rated))
+            self._add_x(rated * x, rated)
         b = self.b[:, row]
         b += step.value[:, None] * x
         self._rank_one(row, x, w)
@@ -385,9 +385,9 @@ class RidgeArms(_Sums):
         if self._age[row] >= REFRESH_EVERY or min(denominator.tolist()) < 0.1:
             self._renew(row)
             return
-        np.multiply(v[:, :, None], v[:, None, :], out=self._scratch)
-        self._scratch *= (w / denominator)[:, None, None]
-        inverse -= self._scratch
+        v_scaled = v * (w / denominator)[:, None]
+        np.multiply(v_scaled[:, :, None], v[:, None, :], out=self._scratch)
+        np.subtract(inverse, self._scratch, out=inverse)
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""

@@ -37,19 +37,18 @@ _OF_A_FAILURE = ("quality", "quality_weight", "input_tokens")  # its cost and ti
 
 def step_of(new: Outcome, old: Evidence | None, arm: ModelArm) -> Step:
     """Return what an outcome adds to the sums beyond what was taught of its call before."""
-    weight, value, square = np.zeros(OUTPUTS), np.zeros(OUTPUTS), np.zeros(OUTPUTS)
+    weight, value, square = [0.0] * OUTPUTS, [0.0] * OUTPUTS, [0.0] * OUTPUTS
     for sign, said in ((1.0, new), (-1.0, old)):
         if said is None:
             continue
         latency = None if said.error else said.latency_s
         for o, r in enumerate((said.quality, spend_of(said, arm), latency)):
-            if r is None:
-                continue
-            w = sign * said.quality_weight if o == QUALITY else sign
-            weight[o] += w
-            value[o] += w * r
-            square[o] += w * r * r
-    return Step(weight, value, square)
+            if r is not None:
+                w = sign * said.quality_weight if o == QUALITY else sign
+                weight[o] += w
+                value[o] += w * r
+                square[o] += w * r * r
+    return Step(np.array(weight), np.array(value), np.array(square))
 
 
 def spend_of(said: Outcome | Evidence, arm: ModelArm) -> float | None:
