@@ -163,8 +163,8 @@ async def test_calibration_warms_the_router_and_pays_each_pair_once(tmp_path: Pa
         async with await create_service(models=arms, database_url=url, seed=7) as service:
             before = await _right_share(service, questions[60:])
             work = asyncio.ensure_future(service.calibrate(prompts, max_usd=1.0))
-            while len(provider.requests) < 48:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110  the provider has no event to wait for
+            while len(provider.requests) < 48:  # noqa: ASYNC110  it has no event to wait for
+                await asyncio.sleep(0.01)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             await asyncio.sleep(0.5)  # calls under way are finished and kept
