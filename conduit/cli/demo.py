@@ -33,6 +33,7 @@ class Run:
     model: list[int] = field(default_factory=list)
     quality: list[float] = field(default_factory=list)
     cost_usd: list[float] = field(default_factory=list)
+    calibration_usd: float = 0.0
     rated: int = 0
     failed: int = 0
 
@@ -55,6 +56,9 @@ class Run:
 @command
 def demo(
     queries: Annotated[int, typer.Option(min=10, max=MOST_QUERIES, help="How many.")] = 600,
+    calibration: Annotated[
+        int, typer.Option("--calibrate", min=0, max=1_000, help="Prompts for all models first.")
+    ] = 100,
     http: Annotated[
         bool, typer.Option("--http/--no-http", help="Call the models over HTTP, or in process.")
     ] = True,
@@ -63,6 +67,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Watch Conduit learn, offline: five simulated models, ten topics, one rating in five.
+
+    First every model answers a few prompts (--calibrate 0 leaves that out), then queries come.
 
     The models are simulated: their skills and prices are made up. Everything else is real: the
     service, HTTP to a local server, the SQLite file, and what is learned from cost and ratings.
@@ -74,10 +80,11 @@ def demo(
       conduit demo --queries 200 --no-http --out /tmp/report.html
     """
     from conduit.cli.demo_page import report
+    from conduit.cli.demo_world import make_world
     from conduit.evaluation.plots import save
 
     writable(out)
-    run = asyncio.run(_run(queries, seed, http=http, quiet=as_json))
+    run = asyncio.run(_run(make_world(queries, seed, calibration), seed, http=http, quiet=as_json))
     if run.failed > MOST_FAILED * queries:
         fail(f"{run.failed} of {queries} queries failed; is something wrong with loopback HTTP?")
     save(out, report(run, http=http))
@@ -96,6 +103,7 @@ def _summary(run: Run, out: Path, *, http: bool) -> dict[str, Any]:
         "queries": run.done,
         "failed": run.failed,
         "rated": run.rated,
+        "calibration": {"prompts": len(run.world.calibration), "spent_usd": run.calibration_usd},
         "http": http,
         "conduit": ours,
         "baselines": baselines(run.world, ours.cost_usd),
@@ -115,6 +123,7 @@ def _show(run: Run, out: Path) -> None:
     mix = run.world.mix(ours.cost_usd / len(run.at))
     gain = ours.quality - mix.quality
     show(
+        f"Calibration cost {dollars(run.calibration_usd)}, once; it is not in the table.",
         f"Learning brought {100 * gain:+.1f} points of quality beside the static mix at the same "
         f"cost ({dollars(ours.cost_usd)}); the rest of the saving is the gap between the prices.",
         f"The report with the plots: {out}",
@@ -123,15 +132,32 @@ def _show(run: Run, out: Path) -> None:
         say(f"{run.failed} queries failed and are left out.")
 
 
-async def _run(queries: int, seed: int, *, http: bool, quiet: bool) -> Run:
+async def _run(world: World, seed: int, *, http: bool, quiet: bool) -> Run:
     from conduit.cli.demo_live import live_view
-    from conduit.cli.demo_world import make_world
 
-    run = Run(make_world(queries, seed))
-    with live_view(run, quiet=quiet) as refresh:
-        async with _service(seed, http=http) as service:
+    run = Run(world)
+    async with _service(seed, http=http) as service:
+        if world.calibration:
+            await _calibrate(service, run, quiet=quiet)
+        with live_view(run, quiet=quiet) as refresh:
             await _ask_all(service, run, refresh)
     return run
+
+
+async def _calibrate(service: Service, run: Run, *, quiet: bool) -> None:
+    """Let every model answer a few prompts whose answers are known, before the first query."""
+    from conduit.evaluation.graders import Prompt
+
+    known = {question.prompt: question for question in run.world.calibration}
+
+    def by_question(prompt: Prompt, answer: object) -> float:
+        return float(known[prompt.text].grade(answer))
+
+    if not quiet:
+        say(f"Calibration: every model answers {len(known)} prompts whose answers are known.")
+    prompts = [Prompt(q.prompt, task=q.topic) for q in run.world.calibration]
+    report = await service.calibrate(prompts, grader=by_question, progress=not quiet)
+    run.calibration_usd = report.spent_usd
 
 
 @contextlib.asynccontextmanager
@@ -192,7 +218,7 @@ async def _ask(service: Service, run: Run, i: int) -> None:
 
     question = run.world.questions[i]
     try:
-        result = await service.complete(question.prompt)
+        result = await service.complete(question.prompt, task=question.topic)
     except ExecutionError:
         run.failed += 1
         return

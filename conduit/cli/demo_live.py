@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conduit.cli.demo_world import MODELS, NAMES, SIMULATED, Strategy, baselines, fixed
-from conduit.cli.shell import PIPE_WIDTH, console, dollars, say, table
+from conduit.cli.demo_world import (
+    MODELS,
+    NAMES,
+    SIMULATED,
+    Strategy,
+    World,
+    baselines,
+    blend,
+    fixed,
+)
+from conduit.cli.shell import console, dollars, say, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +41,7 @@ def live_view(run: Run, *, quiet: bool) -> Iterator[Callable[[], None]]:
         yield from _on_terminal(run)
     else:
         say(SIMULATED)
-        yield lambda: _said(run)
+        yield _in_lines(run)
 
 
 def _on_terminal(run: Run) -> Iterator[Callable[[], None]]:
@@ -51,10 +60,17 @@ def _on_terminal(run: Run) -> Iterator[Callable[[], None]]:
         yield refresh
 
 
-def _said(run: Run) -> None:
-    if run.done % SAID_EVERY == 0 and run.at:
-        ours = run.strategy()
-        say(f"{run.done} queries: quality {ours.quality:.2f}, {dollars(ours.cost_usd)} spent")
+def _in_lines(run: Run) -> Callable[[], None]:
+    said = 0
+
+    def refresh() -> None:
+        nonlocal said
+        if run.done // SAID_EVERY > said and run.at:
+            said = run.done // SAID_EVERY
+            ours = run.strategy()
+            say(f"{run.done} queries: quality {ours.quality:.2f}, {dollars(ours.cost_usd)} spent")
+
+    return refresh
 
 
 def _view(run: Run) -> RenderableType:
@@ -80,25 +96,17 @@ def _shares(run: Run) -> RenderableType:
 def _beside(run: Run) -> RenderableType:
     """Return quality and spend so far beside what could have been done instead."""
     seen = run.world
-    partial = type(seen)(
+    partial = World(
         tuple(seen.questions[i] for i in run.at),
         seen.quality[run.at],
         seen.cost_usd[run.at],
-        seen.seed,
     )
     others = (
         fixed(partial, "always best", seen.strongest),
         fixed(partial, "always cheapest", seen.cheapest),
-        _random(partial),
+        blend(partial, "random", np.full(len(MODELS), 1 / len(MODELS))),
     )
     return strategies_table("", (run.strategy(), *others))
-
-
-def _random(world: object) -> Strategy:
-    from conduit.cli.demo_world import World, blend
-
-    assert isinstance(world, World)
-    return blend(world, "random", np.full(len(MODELS), 1 / len(MODELS)))
 
 
 def strategies_table(title: str, strategies: tuple[Strategy, ...]) -> RenderableType:
@@ -113,7 +121,9 @@ def result_table(run: Run) -> RenderableType:
     """Return how the demo ended, beside everything that could have been done instead."""
     ours = run.strategy()
     title = f"{run.done} queries, {run.rated} of them rated"
+    if run.world.calibration:
+        title += f", after {len(run.world.calibration)} calibration prompts"
     return strategies_table(title, (ours, *baselines(run.world, ours.cost_usd)))
 
 
-__all__ = ["PIPE_WIDTH", "live_view", "result_table", "strategies_table"]
+__all__ = ["live_view", "result_table", "strategies_table"]

@@ -62,8 +62,7 @@ QUALITY_NOTE = (
 SHARE_NOTE = f"Share of each model among the last {WINDOW} queries."
 TOPIC_NOTE = (
     "Per cent of each topic's queries that each model answered, in the second half of the run. "
-    "Topics are never named to the router: it sees the text alone. The last column is the share of "
-    "right answers."
+    "The last column is the share of right answers."
 )
 WHEN_NOT = (
     "If one model is best for all of your queries, use that model: no router beats it, and "
@@ -77,13 +76,24 @@ def _price_note() -> str:
     return f"Simulated prices per million output tokens: {prices}."
 
 
+def _calibrated(run: Run) -> str:
+    if not run.world.calibration:
+        return ""
+    return (
+        f"Before the first query, every model answered {len(run.world.calibration)} other prompts "
+        f"whose answers are known, for {dollars(run.calibration_usd)} in all, which the figures "
+        "below leave out. Then "
+    )
+
+
 def _what_was_done(run: Run, *, http: bool) -> str:
     way = "over HTTP to a server on this machine" if http else "within one process, without HTTP"
     return (
-        f"{run.done} queries of {len(TOPICS)} topics went through service.complete, {way}, with a "
-        f"real SQLite file. {run.rated} answers were rated. The router knew each model's price "
-        "and, as from a public benchmark, its mean skill; which model is good at what it had to "
-        "learn."
+        f"{_calibrated(run)}{run.done} queries of {len(TOPICS)} topics went through "
+        f"service.complete, {way}, with a real SQLite file. {run.rated} answers were rated. The "
+        "application names the task of each query, as one that serves several purposes can. The "
+        "router knew each model's price and, as from a public benchmark, its mean skill; which "
+        "model is good at what it had to learn."
     )
 
 

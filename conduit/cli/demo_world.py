@@ -41,7 +41,7 @@ MODELS: tuple[SimulatedModel, ...] = tuple(
             2.40,
             {"code": 0.97, "arithmetic": 0.97, "units": 0.95, "reversal": 0.95, "*": 0.45},
         ),
-        SimulatedModel("sim-large", 2.50, 10.0, 0.85),
+        SimulatedModel("sim-large", 2.50, 10.0, 0.8),
         SimulatedModel("sim-frontier", 10.0, 40.0, 0.95),
     )
 )
@@ -55,7 +55,7 @@ class World:
     questions: tuple[Question, ...]
     quality: Floats  # (questions, models): 1 where the answer would be right
     cost_usd: Floats  # (questions, models)
-    seed: int
+    calibration: tuple[Question, ...] = ()  # others, which every model answers before
 
     def utility(self, quality: Floats, cost_usd: Floats) -> Floats:
         """Return quality less what its price is worth, as the router is asked to weigh them."""
@@ -82,19 +82,20 @@ class World:
         return static_mix(NAMES, self.quality.mean(axis=0), self.cost_usd.mean(axis=0), cost_usd)
 
 
-def make_world(queries: int, seed: int) -> World:
+def make_world(queries: int, seed: int, calibration: int = 0) -> World:
     """Return a world of so many questions, ten topics in random order."""
-    questions = provider_questions(n=queries, seed=seed)
-    order = np.random.default_rng(seed).permutation(queries)
+    questions = provider_questions(n=queries + calibration, seed=seed)
+    order = np.random.default_rng(seed).permutation(len(questions))
     shuffled = tuple(questions[k] for k in order)
+    asked = shuffled[calibration:]
     quality = np.zeros((queries, len(MODELS)))
     cost_usd = np.zeros_like(quality)
-    for i, question in enumerate(shuffled):
+    for i, question in enumerate(asked):
         for k, model in enumerate(MODELS):
             said, tokens = answer_of(model, question.prompt, seed)
             quality[i, k] = question.grade(said.content)
             cost_usd[i, k] = model.usd(tokens, said.output_tokens)
-    return World(shuffled, quality, cost_usd, seed)
+    return World(asked, quality, cost_usd, shuffled[:calibration])
 
 
 def answer_of(model: SimulatedModel, prompt: str, seed: int) -> tuple[Completion, int]:

@@ -27,6 +27,9 @@ from conduit.cli.shell import (
 if TYPE_CHECKING:
     from conduit.evaluation.report import CalibrationReport
 
+UTILITY = "Utility = quality − {:g} × cost / mean cost of the dearest model."
+UNPRICED = "The log has no costs, so utility is quality."
+
 
 @command
 def replay(
@@ -89,7 +92,7 @@ def replay(
         f"{len(names)} models; {orders} random orders",
         table("", columns, [s.cells() for s in replayed.strategies()]),
         "Share: " + ", ".join(f"{m} {s:.0%}" for m, s in result.share_by_model.items()),
-        f"Utility = quality − {cost_weight:g} × cost / mean cost of the dearest model.",
+        UTILITY.format(cost_weight) if found.table.cost_usd is not None else UNPRICED,
         replayed.verdict(),
         f"The plot: {out}",
     )

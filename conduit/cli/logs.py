@@ -65,8 +65,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
         if suffix == ".csv":
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
-                for row in reader:
-                    yield f"{path.name}:{reader.line_num}", row
+                for read in reader:
+                    yield f"{path.name}:{reader.line_num}", read
         elif suffix == ".jsonl":
             yield from _json_lines(path)
         else:

@@ -96,9 +96,9 @@ class Replayed:
     def verdict(self) -> str:
         """Say in one line whether routing pays here, beside the best single model."""
         r = self.result
-        regret = r.regret_at(r.regret.shape[1])
-        gain = -regret.mean / r.regret.shape[1]
-        error = regret.se / r.regret.shape[1]
+        gain = -float(r.regret.mean())
+        # Over the prompts, not over the orders, which all hold the same prompts.
+        error = float(np.sqrt(r.regret.var(axis=1).mean() / r.regret.shape[1]))
         best = r.best_single.model
         if abs(gain) <= CLEAR * error:
             return f"No clear difference to the best single model in hindsight ({best})."
@@ -136,10 +136,11 @@ class Replayed:
 
 def save_plot(path: Path, replayed: Replayed) -> None:
     """Write the plot: the drawing alone for .svg, a page with the figures for .html."""
-    look = {"x_label": "queries routed", "y_label": "mean utility so far"}
+    x_label, y_label = "queries routed", "mean utility so far"
     if path.suffix == ".svg":
-        save(path, svg_chart(replayed.lines(), **look, title="Utility of routing"))
+        save(path, svg_chart(replayed.lines(), x_label=x_label, y_label=y_label, title="Utility"))
         return
+    chart = line_chart(replayed.lines(), x_label=x_label, y_label=y_label)
     rows = [s.cells() for s in replayed.strategies()]
     shares = [(m, percent(round(s, 3))) for m, s in replayed.result.share_by_model.items()]
     save(
@@ -148,7 +149,7 @@ def save_plot(path: Path, replayed: Replayed) -> None:
             "Conduit: your log, replayed",
             paragraph(replayed.verdict()),
             section("Result", figures(("strategy", "quality", "per query", "utility"), rows)),
-            section("Learning", line_chart(replayed.lines(), **look)),
+            section("Learning", chart),
             section("Which model answered", figures(("model", "share"), shares)),
             paragraph(
                 f"Utility = quality − {replayed.cost_weight:g} × cost / mean cost of the dearest "
