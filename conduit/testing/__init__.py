@@ -14,15 +14,10 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exporter(
         __name__,
-        {
-            name: "conduit.testing.local_provider"
-            for name in (
-                "Fault",
-                "FaultKind",
-                "LocalProvider",
-                "SimulatedModel",
-            )
-        },
+        dict.fromkeys(
+            ("Fault", "FaultKind", "LocalProvider", "SimulatedModel"),
+            "conduit.testing.local_provider",
+        ),
     )
 
 __all__ = ["Fault", "FaultKind", "LocalProvider", "SimulatedModel"]

@@ -1,8 +1,9 @@
-"""What a router learned survives it, is shared by its replicas, and never forgets or counts twice."""
+"""What a router learned survives it, is shared by its replicas, and is counted once."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ async def test_stop_and_resume_is_an_uninterrupted_run(policy: str, database_url
         whole = await play(router, 0, 45)
     stops = [0, *sorted(np.random.default_rng(1).choice(np.arange(1, 45), 10, replace=False)), 45]
     pieces: list[str] = []
-    for start, stop in zip(stops, stops[1:], strict=False):
+    for start, stop in pairwise(stops):
         store = await open_store(database_url)
         async with opened(store, bandit_algorithm=policy) as router:
             pieces += await play(router, int(start), int(stop))
