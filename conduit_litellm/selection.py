@@ -9,12 +9,15 @@ by itself, and the request is served all the same.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import litellm
+from litellm.exceptions import BadRequestError
 from litellm.router_strategy.simple_shuffle import simple_shuffle
 
 from conduit_litellm.utils import Deployment
@@ -122,3 +125,31 @@ def shuffled(
         return random.choice(healthy)
     picked: Deployment = simple_shuffle(**{name: offered[name] for name in wanted})
     return picked
+
+
+def of_other_groups(
+    router: Any, group: str, healthy: Sequence[Deployment], request_kwargs: Mapping[str, Any] | None
+) -> list[Deployment]:
+    """Return the healthy deployments of every other group that answer the same kind of call."""
+    found: list[Deployment] = []
+    kinds = {kind_of_call(d) for d in healthy}
+
+    def take(_: str, offered: Sequence[Deployment]) -> Deployment:
+        found.extend(d for d in offered if kind_of_call(d) in kinds)
+        return offered[0]
+
+    for other in router.model_names:
+        if other != group:
+            # LiteLLM takes marks out of what it is handed, and says "none is healthy" by raising.
+            with contextlib.suppress(ValueError, BadRequestError):
+                select(router, take, model=other, request_kwargs=dict(request_kwargs or {}))
+    return found
+
+
+def kind_of_call(deployment: Deployment) -> str:
+    """Return what a deployment does: chat, embedding, image_generation …; chat where unsaid."""
+    said = (deployment.get("model_info") or {}).get("mode")
+    model = str(deployment["litellm_params"]["model"])
+    for name in (model, model.partition("/")[2]):
+        said = said or litellm.model_cost.get(name, {}).get("mode")
+    return str(said or "chat")

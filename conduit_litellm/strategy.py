@@ -28,7 +28,7 @@ from conduit.storage.base import Ack, Store
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
 from conduit_litellm.pools import Pool, ridge_policy
 from conduit_litellm.seat import Seat
-from conduit_litellm.selection import shuffled
+from conduit_litellm.selection import of_other_groups, shuffled
 from conduit_litellm.utils import Deployment, deployment_id, text_of
 from conduit_litellm.worker import Worker
 
@@ -248,6 +248,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         text: str,
         request_kwargs: dict[str, Any] | None,
     ) -> Deployment:
+        if self._one_pool:
+            healthy = [*healthy, *of_other_groups(seat.router, group, healthy, request_kwargs)]
         offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
         name = ALL if self._shares else _group_of(group, healthy)
         pool = seat.pool(name, list(offered.values()))

@@ -16,7 +16,6 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what LiteLLM and its libraries warn of is theirs
     litellm = pytest.importorskip("litellm", reason='needs the extra "litellm"')
-    import litellm.router
 
 from conduit.testing.local_provider import LocalProvider, SimulatedModel
 from conduit_litellm import ConduitRoutingStrategy

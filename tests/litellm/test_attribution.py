@@ -12,6 +12,7 @@ from litellm import Router
 
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm.feedback import answered
 from tests.litellm.conftest import Deploy, ask, credited, served_by, until
 
 CALLS = 200
@@ -129,7 +130,7 @@ async def test_failures_teach_what_they_mean(
     router = Router(model_list=[deploy("g", "gpt-4o", "a")], num_retries=0, disable_cooldowns=True)
     strategy = ConduitRoutingStrategy.setup_strategy(router)
     with strategy:
-        with pytest.raises(Exception, match=r".*"):
+        with pytest.raises(Exception, match=r"litellm\."):
             await router.acompletion(model="g", messages=marked(1))
         await until(lambda: strategy.stats().failed == {"a": 1})
         taught = _evidence(strategy)
@@ -141,6 +142,7 @@ async def test_an_answer_from_a_cache_teaches_nothing(
     deploy: Deploy, provider: LocalProvider
 ) -> None:
     """LiteLLM's cache answers the second request, and nobody is credited for it."""
+    pytest.importorskip("orjson", reason="newer LiteLLM cannot report cache hits without it")
     router = Router(model_list=[deploy("g", "gpt-4o", "a")], cache_responses=True)
     strategy = ConduitRoutingStrategy.setup_strategy(router)
     with strategy:
@@ -150,6 +152,13 @@ async def test_an_answer_from_a_cache_teaches_nothing(
         await asyncio.sleep(0.2)
         assert len(provider.requests) == 1
         assert strategy.stats().credited == {"a": 1}
+
+
+def test_a_report_of_a_cache_hit_is_no_attempt() -> None:
+    """A report that says cache_hit is passed over; the same report without it is not."""
+    report = {"litellm_params": {"model_info": {"id": "a", "conduit_decision_id": "d"}}}
+    assert answered({**report, "cache_hit": True}, None, 0.0, 1.0) is None
+    assert answered(report, None, 0.0, 1.0) is not None
 
 
 async def test_unknown_cost_is_not_free(deploy: Deploy, provider: LocalProvider) -> None:
@@ -162,7 +171,7 @@ async def test_unknown_cost_is_not_free(deploy: Deploy, provider: LocalProvider)
         assert _evidence(strategy)[0].cost_usd is None
 
 
-async def test_a_stream_that_breaks_is_a_failure_of_its_deployment(deploy: Deploy) -> None:
+async def test_a_stream_that_breaks_is_a_failure_of_its_deployment() -> None:
     """A connection cut in the middle of a stream is taught as a failure, not as an answer."""
     cut = SimulatedModel("gpt-4o", fault=Fault(FaultKind.CUT_AFTER_FIRST_TOKEN, cut="reset"))
     async with LocalProvider([cut]) as provider:
@@ -173,10 +182,9 @@ async def test_a_stream_that_breaks_is_a_failure_of_its_deployment(deploy: Deplo
         )  # fmt: skip
         strategy = ConduitRoutingStrategy.setup_strategy(router)
         with strategy:
-            with pytest.raises(Exception, match=r".*"):
-                stream = await router.acompletion(model="g", messages=marked(1), stream=True)
-                async for _ in stream:
-                    pass
+            stream = await router.acompletion(model="g", messages=marked(1), stream=True)
+            with pytest.raises(Exception, match="APIConnectionError"):
+                [chunk async for chunk in stream]
             await until(lambda: sum(strategy.stats().failed.values()) >= 1)
             assert not strategy.stats().credited
 
