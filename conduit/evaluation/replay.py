@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 Weight = float | Callable[[int], float]
 Drift = Callable[[int, Floats], Floats]
 
+QUALITY_ALONE = Preferences(quality=1.0, cost=0.0, latency=0.0)
+
 # Policies that are only compared with: they explore nothing, so no floor is taken from them.
 BASELINES = ("random", "oracle", "always_best", "always_cheapest")
 
@@ -44,6 +46,8 @@ class ReplayTable:
     """What every model answers to every prompt: arrays of shape (prompts, models).
 
     `features` gives one vector per prompt; without it the texts are analysed as a router would.
+    NaN is unknown: it teaches nothing, and is judged as the model's mean. `groups` names the kind
+    of each prompt, for `ReplayResult.by_group`.
     """
 
     models: Sequence[ModelArm]
@@ -61,13 +65,9 @@ class ReplayTable:
         quality = np.asarray(self.quality, dtype=np.float64)
         k = len(self.models)
         if quality.ndim != 2 or quality.shape[1] != k or not quality.shape[0]:
-            raise InvalidInput(
-                f"quality must have shape (prompts, {k}), got {quality.shape}",
-                field="quality",
-                value=quality.shape,
-            )
+            raise _refused("quality", f"of shape (prompts, {k})", quality.shape)
         if not ((quality >= 0) & (quality <= 1)).all():
-            raise InvalidInput("quality must lie in [0, 1]", field="quality")
+            raise _refused("quality", "numbers from 0 to 1")
         object.__setattr__(self, "quality", quality)
         for name in ("cost_usd", "latency_s", "input_tokens", "output_tokens"):
             value = getattr(self, name)
@@ -76,16 +76,15 @@ class ReplayTable:
         if self.features is not None:
             object.__setattr__(self, "features", self._vectors(self.features))
         elif self.texts is None or len(self.texts) != quality.shape[0]:
-            raise InvalidInput("texts or features must be given, one per prompt", field="texts")
+            raise _refused("texts", "one text per prompt, where features are not given")
+        if self.groups is not None and len(self.groups) != quality.shape[0]:
+            raise _refused("groups", "one name per prompt", len(self.groups))
 
     def _vectors(self, given: ArrayLike) -> NDArray[np.float32]:
         vectors = np.ascontiguousarray(given, dtype=np.float32)
         rows = np.asarray(self.quality).shape[0]
         if vectors.ndim != 2 or vectors.shape[0] != rows or not np.isfinite(vectors).all():
-            raise InvalidInput(
-                f"features must be a finite ({rows}, d) matrix, got {vectors.shape}",
-                field="features",
-            )
+            raise _refused("features", f"a finite ({rows}, d) matrix", vectors.shape)
         return vectors
 
     @property
@@ -108,12 +107,15 @@ class ReplayTable:
 def _measured(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Floats:
     array = np.asarray(value, dtype=np.float64)
     if array.shape != shape or (array[~np.isnan(array)] < 0).any() or np.isinf(array).any():
-        raise InvalidInput(
-            f"{name} must be {shape} non-negative numbers (NaN: unknown), got {array.shape}",
-            field=name,
-            value=array.shape,
-        )
+        raise _refused(name, f"numbers of at least 0 of shape {shape}, or NaN", array.shape)
+    if np.isnan(array).all(axis=0).any():
+        raise _refused(name, "known at least once for every model, or left out")
     return array
+
+
+def _refused(name: str, wanted: str, value: object = None) -> InvalidInput:
+    got = "" if value is None else f", got {value}"
+    return InvalidInput(f"{name} must be {wanted}{got}", field=name, expected=wanted, value=value)
 
 
 class Mean(NamedTuple):
@@ -153,6 +155,7 @@ class ReplayResult:
     utility: Floats  # (orders, steps), of each decision
     regret: Floats  # (orders, steps), of the best single model, paired, not summed
     chosen: NDArray[np.intp]  # (orders, steps)
+    groups: NDArray[np.str_] | None  # (orders, steps), of the table's `groups`
     quality: Mean
     cost_usd: Mean
     best_single: Fixed
@@ -169,6 +172,16 @@ class ReplayResult:
     def utility_between(self, start: int, stop: int) -> Mean:
         """Return the mean utility of the queries from `start` up to `stop`."""
         return _mean(self.utility[:, start:stop].mean(axis=1))
+
+    def by_group(self) -> dict[str, Mean]:
+        """Return the mean utility of each group's queries."""
+        if self.groups is None:
+            return {}
+        paired = list(zip(self.utility, self.groups, strict=True))
+        return {
+            str(name): _mean(np.array([u[g == name].mean() for u, g in paired if name in g]))
+            for name in np.unique(self.groups)
+        }
 
     @property
     def share_by_model(self) -> dict[str, float]:
@@ -215,14 +228,16 @@ def replay(
 
     Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency.
     `cost_weight` may be a function of the step, for weights that change. `calibration` rows per
-    order (the first ones with `shuffle=False`), answered by every model, are taught first and left out of the stream. `delay` is how
-    many more decisions are made before an outcome is seen. `prior_error` replaces the models'
+    order (the first ones with `shuffle=False`), answered by every model, are taught first and left
+    out of the stream. `delay` is how many more decisions are made before an outcome is seen. `prior_error` replaces the models'
     quality priors by simulated benchmark scores: the table's true mean, plus or minus this much
     at random. `drift(step, quality_row)` returns the qualities of that step.
     """
     truth = _Truth(table, cost_weight, latency_weight)
     if not 0 <= calibration < table.size:
-        raise InvalidInput("calibration must leave rows for the stream", field="calibration")
+        raise _refused("calibration", f"from 0 to {table.size - 1}", calibration)
+    if orders < 1:
+        raise _refused("orders", "at least 1", orders)
     if floor is None:
         floor = 0.0 if policy in BASELINES else FLOOR
     runs: list[_Run] = []
@@ -251,8 +266,8 @@ class _Truth:
 
     def __init__(self, table: ReplayTable, cost_weight: Weight, latency_weight: float) -> None:
         self.quality = np.asarray(table.quality)
-        self.cost = _or_zero(table.cost_usd, self.quality.shape)
-        self.latency = _or_zero(table.latency_s, self.quality.shape)
+        self.cost = _judged_by(table.cost_usd, self.quality.shape)
+        self.latency = _judged_by(table.latency_s, self.quality.shape)
         self.cost_scale = float(self.cost.mean(axis=0).max())
         self.latency_scale = float(self.latency.mean(axis=0).max())
         self.weight = cost_weight if callable(cost_weight) else (lambda _t, w=cost_weight: w)
@@ -284,10 +299,15 @@ class _Run(NamedTuple):
     chosen: NDArray[np.intp]
     quality: Floats
     cost: Floats
+    rows: NDArray[np.intp]
 
 
-def _or_zero(value: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
-    return np.zeros(shape) if value is None else np.nan_to_num(np.asarray(value, dtype=np.float64))
+def _judged_by(value: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
+    """Return a measurement with the model's mean where it is unknown; 0 where it was left out."""
+    if value is None:
+        return np.zeros(shape)
+    array = np.asarray(value, dtype=np.float64)
+    return np.where(np.isnan(array), np.nanmean(array, axis=0), array)
 
 
 def _with_priors(
@@ -334,23 +354,28 @@ def _stream(
     for t, row in enumerate(rows):
         answers = truth.quality[row] if drift is None else drift(t, truth.quality[row])
         utilities[t] = truth.utility(t, row, answers)
-        if reveal is not None:
-            reveal(utilities[t], np.zeros(len(place)))
         x = vectors[row]
-        choice = learner.decide(x, preferences=truth.preferences(t), input_tokens=known_input[row])
+        if reveal is None:
+            preferences, tokens = truth.preferences(t), known_input[row]
+        else:  # the truth that is told has its costs taken off already
+            preferences, tokens = QUALITY_ALONE, 0.0
+            reveal(utilities[t], np.zeros(len(place)))
+        choice = learner.decide(x, preferences=preferences, input_tokens=tokens)
         k = place[choice.model]
         chosen[t], quality[t], cost[t] = k, answers[k], truth.cost[row, k]
         waiting.append(_outcome(table, row, k, x, float(answers[k])))
         if len(waiting) > delay:
             learner.apply(waiting.popleft())
-    return _Run(utilities, chosen, quality, cost)
+    return _Run(utilities, chosen, quality, cost, rows)
 
 
 def _input_tokens(table: ReplayTable) -> Floats:
     """Return the input tokens that are known before a call: the mean over the models' counts."""
     if table.input_tokens is None:
         return np.zeros(table.size)
-    return np.asarray(np.nan_to_num(np.nanmean(np.asarray(table.input_tokens), axis=1)))
+    counts = np.asarray(table.input_tokens, dtype=np.float64)
+    counted = np.maximum((~np.isnan(counts)).sum(axis=1), 1)
+    return np.asarray(np.nan_to_num(counts).sum(axis=1) / counted)
 
 
 def _outcome(
@@ -387,6 +412,9 @@ def _judged(policy: str, table: ReplayTable, truth: _Truth, runs: Sequence[_Run]
         utility=utility,
         regret=regret,
         chosen=np.stack([run.chosen for run in runs]),
+        groups=None
+        if table.groups is None
+        else np.stack([np.array(table.groups)[run.rows] for run in runs]),
         quality=_mean(np.array([run.quality.mean() for run in runs])),
         cost_usd=cost,
         best_single=Fixed(
