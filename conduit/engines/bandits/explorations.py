@@ -14,6 +14,7 @@ import numpy as np
 from conduit.engines.bandits.base import Floats, View
 from conduit.engines.bandits.normal import probability_of_best
 
+HARDLY_KNOWN = 0.1  # leverage of an estimate that some ten observations stand behind
 TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
 
 
@@ -95,18 +96,29 @@ class CountBound:
 
 @dataclass(frozen=True, slots=True)
 class NormalThompson:
-    """A draw of each arm's utility from N(mean, v²·leverage), without a draw of weights."""
+    """A draw of each arm's utility from N(mean, v²·leverage), without a draw of weights.
+
+    An arm that is hardly known, neither by a prior nor by outcomes, is drawn more widely:
+    `wide_v` takes the place of v for the leverage beyond `HARDLY_KNOWN`.
+    """
 
     v: float
+    wide_v: float = 0.0
+
+    def _sd(self, leverage: Floats) -> Floats:
+        if leverage.max() <= HARDLY_KNOWN:
+            return np.asarray(self.v * np.sqrt(leverage))
+        beyond = np.maximum(leverage - HARDLY_KNOWN, 0.0)
+        return np.asarray(np.sqrt(self.v**2 * leverage + self.wide_v**2 * beyond))
 
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""
         draws = rng.standard_normal(view.quality.size)
-        return int((view.quality - view.penalty + self.v * np.sqrt(view.leverage) * draws).argmax())
+        return int((view.quality - view.penalty + self._sd(view.leverage) * draws).argmax())
 
     def propensities(self, view: View) -> Floats:
         """Return the probability of each pick, by quadrature."""
-        return probability_of_best(view.quality - view.penalty, self.v * np.sqrt(view.leverage))
+        return probability_of_best(view.quality - view.penalty, self._sd(view.leverage))
 
 
 @dataclass(frozen=True, slots=True)

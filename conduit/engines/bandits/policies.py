@@ -41,6 +41,7 @@ from conduit.engines.bandits.explorations import (
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
 )
+THOMPSON_WIDE_V = 0.1  # where neither a prior nor outcomes say much (benchmarks/learning.py)
 LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
 UCB1_C = 0.1
 EPSILON = 0.1
@@ -132,9 +133,16 @@ class ContextualThompsonBandit(BanditPolicy):
 
     name = "contextual_thompson"
 
-    def __init__(self, dim: int, *, v: float = THOMPSON_V, share: bool = True) -> None:
-        """Draw with standard deviation v·√leverage."""
-        super().__init__(dim, RidgeArms(dim, share=share), NormalThompson(v))
+    def __init__(
+        self,
+        dim: int,
+        *,
+        v: float = THOMPSON_V,
+        wide_v: float = THOMPSON_WIDE_V,
+        share: bool = True,
+    ) -> None:
+        """Draw with standard deviation v·√leverage, more widely what is hardly known."""
+        super().__init__(dim, RidgeArms(dim, share=share), NormalThompson(v, wide_v))
 
 
 class LinUCBBandit(BanditPolicy):
