@@ -630,6 +630,7 @@ async def create_service(
         store=store,
     )
     try:
+        await router.cache.get("warm-up")  # a Redis that is not there is warned about now
         await router.start()
     except BaseException:
         await service.close()

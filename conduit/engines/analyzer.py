@@ -59,7 +59,7 @@ class Analyzer:
             return self.analyse_now(query)
         key = self._key(query)
         found = await self.cache.get(key)
-        if found is not None:
+        if found is not None and self._fits(found):
             return found
         text = features.clip_text(query.text)
         if not self.embedder.blocking:
@@ -76,6 +76,10 @@ class Analyzer:
             return found
         text = features.clip_text(query.text)
         return self._kept(key, self._features(query, text, *self._embedded(text)))
+
+    def _fits(self, found: QueryFeatures) -> bool:
+        """Return whether what a shared server kept is of our layout: anybody may have written it."""
+        return found.schema == self.schema and found.vector.shape == (self.dim,)
 
     def _kept(self, key: str, result: QueryFeatures) -> QueryFeatures:
         if result.degraded is None:
