@@ -78,7 +78,7 @@ class Analyzer:
         return self._kept(key, self._features(query, text, *self._embedded(text)))
 
     def _fits(self, found: QueryFeatures) -> bool:
-        """Return whether what a shared server kept is of our layout: anybody may have written it."""
+        """Return whether what a server kept is of our layout: anybody may have written it."""
         return found.schema == self.schema and found.vector.shape == (self.dim,)
 
     def _kept(self, key: str, result: QueryFeatures) -> QueryFeatures:
