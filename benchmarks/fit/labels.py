@@ -110,6 +110,7 @@ _ERRANDS = (
     "fall asleep earlier",
 )
 _PLACES = ("Lisbon", "Kyoto", "Chicago", "Nairobi", "Oslo", "Buenos Aires")
+_COUNTRIES = ("France", "Peru", "Canada", "Thailand", "Ghana", "Norway")
 _ILLNESSES = (
     "type 2 diabetes",
     "migraine",
@@ -143,6 +144,16 @@ _EXPRESSIONS = (
     "(x - 2)(x + 7) = 10",
     "sin(x) = 1/2",
     "e^(2x) = 5",
+)
+_SUMS = (
+    "2+2",
+    "7 * 8",
+    "15% of 240",
+    "the square root of 144",
+    "1/3 + 1/6",
+    "2^10",
+    "365 divided by 7",
+    "12 - 30",
 )
 _PHENOMENA = (
     "photosynthesis",
@@ -198,6 +209,8 @@ _PATTERNS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("What should I see in {} in three days?", _PLACES),
         ("Where can I find good vegetarian food in {}?", _PLACES),
         ("How many people live in {}?", _PLACES),
+        ("What is the capital of {}?", _COUNTRIES),
+        ("{}?", ("Who are you", "How are you today", "What can you do", "What time is it")),
         ("{}, hello! Can you help me with something?", ("Hi", "Hey", "Good morning", "Thanks")),
         ("Recommend a film for a rainy evening in {}.", _PLACES),
     ),
@@ -221,6 +234,9 @@ _PATTERNS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("Solve {} for x.", _EXPRESSIONS),
         ("Find all real solutions of {} and show your steps.", _EXPRESSIONS),
         ("How do I prove that {} has a solution?", _EXPRESSIONS),
+        ("What is {}?", _SUMS),
+        ("How much is {}", _SUMS),
+        ("Compute {}.", _SUMS),
     ),
     "natural science": (
         ("Explain {} to a ten-year-old.", _PHENOMENA),

@@ -33,10 +33,7 @@ CLIP_CHARS = 4_000  # the first and the last half of it stand for a longer text
 SURFACE_NAMES: tuple[str, ...] = (
     "length",
     "stem_length",
-    "multiple_choice",
     "options",
-    "option_length",
-    "digits",
     "digit_share",
     "operators",
     "code",
@@ -44,10 +41,13 @@ SURFACE_NAMES: tuple[str, ...] = (
     "asks_fact",
     "asks_reason",
     "asks_quantity",
+    "question_mark",
+    "bullets",
     "negation",
     "imperative",
     "format_asked",
-    "turns",
+    "persons",
+    "diversity",
     "uppercase",
     "non_ascii",
     "word_length",
@@ -120,6 +120,7 @@ _CODE = _words(
     "elif print printf null none_type boolean array regex html css bash api async await struct "
     "std include public static self var func fn"
 )
+_PERSONS = _words("i me my we our you your he him his she her they them their")
 _LIST = _words("list bullet bullets bulleted enumerate itemize itemise")
 _TABLE = _words("table csv yaml xml markdown schema")
 _JSON = _words("json")
@@ -139,7 +140,7 @@ def _class(members: str) -> NDArray[np.bool_]:
 
 _CLASSES = (
     _class("0123456789"),
-    _class("+*/=<>^%~|\\$_{}"),
+    _class("+-*/=<>^%~|\\${}"),
     _class("\n"),
     _class("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
     _class("abcdefghijklmnopqrstuvwxyz"),
@@ -178,8 +179,7 @@ def surface_signals(text: str) -> SurfaceSignals:
     digits, operators, newlines, upper, lower, wide, marks = (_CLASS_ROWS @ histogram).tolist()
     words = data.translate(_WORD_BYTES).split()
     distinct = set(words)
-    options, stem, option_chars = _multiple_choice(data)
-    turns = _turns(data) if b": " in data or b":\n" in data else 0
+    options, stem = _multiple_choice(data)
     chars = max(len(clipped), 1)
     letters = max(upper + lower + wide, 1)
     wants_json, wants_list = not _JSON.isdisjoint(distinct), not _LIST.isdisjoint(distinct)
@@ -187,10 +187,7 @@ def surface_signals(text: str) -> SurfaceSignals:
         (
             math.log1p(chars),
             math.log1p(stem),
-            1.0 if options else 0.0,
             math.log1p(options),
-            math.log1p(option_chars),
-            math.log1p(digits),
             math.sqrt(digits / chars),
             math.log1p(operators),
             math.log1p(len(distinct & _CODE) + 2 * data.count(b"```")),
@@ -198,13 +195,16 @@ def surface_signals(text: str) -> SurfaceSignals:
             min(len(distinct & _FACT), 2),
             min(len(distinct & _REASON), 3),
             min(len(distinct & _QUANTITY), 4),
+            data[:stem].rstrip().endswith(b"?"),
+            math.log1p(_bullets(data)),
             min(len(distinct & _NEGATION), 3),
-            1.0 if words and words[0] in _IMPERATIVE else 0.0,
+            not _IMPERATIVE.isdisjoint(words[:1]),
             wants_json + wants_list + len(distinct & _TABLE),
-            math.log1p(turns),
+            min(len(distinct & _PERSONS), 3),
+            len(distinct) / max(len(words), 1),
             math.sqrt(upper / letters),
             math.sqrt(wide / letters),
-            math.log1p((upper + lower + wide) / max(len(words), 1)),
+            math.log1p(letters / max(len(words), 1)),
         ),
         dtype=np.float32,
     )
@@ -214,7 +214,7 @@ def surface_signals(text: str) -> SurfaceSignals:
         token_estimate=max(1, round(estimate * len(text) / chars)),
         words=len(words),
         options=options,
-        turns=turns,
+        turns=_turns(data),
         wants_json=wants_json,
         wants_list=wants_list,
         script=_script(histogram, upper + lower, wide),
@@ -231,27 +231,29 @@ def _token_estimate(words: int, digits: int, marks: int, letters: int, wide: int
     return max(fitted, (letters + marks + digits) / 8 + wide)
 
 
-def _multiple_choice(data: bytes) -> tuple[int, int, float]:
-    """Return how many options there are, how much stands before them, and their mean length."""
+def _multiple_choice(data: bytes) -> tuple[int, int]:
+    """Return how many answer options there are, and how many bytes stand before them."""
     found = list(_OPTION.finditer(data))
-    best: tuple[int, int, float] = (0, len(data), 0.0)
-    for ordinals in _ORDINALS:
-        count, first, last = _run(found, ordinals)
-        if count >= 2 and count > best[0]:
-            best = (count, first, (last - first) / (count - 1))
-    return best
+    runs = [_run(found, ordinals) for ordinals in _ORDINALS]
+    count, start = max(runs, key=lambda run: run[0])
+    return (count, start) if count >= 2 else (0, len(data))
 
 
-def _run(found: Sequence[re.Match[bytes]], ordinals: bytes) -> tuple[int, int, int]:
-    """Return how many marks follow each other as A, B, C ..., and where the ends stand."""
-    count = first = last = 0
+def _run(found: Sequence[re.Match[bytes]], ordinals: bytes) -> tuple[int, int]:
+    """Return how many marks follow each other as A, B, C ..., and where the first stands."""
+    count = start = 0
     for match in found:
         mark = match[1][0]
         if mark == ordinals[0]:
-            count, first, last = 1, match.start(), match.start()
+            count, start = 1, match.start()
         elif 0 < count < len(ordinals) and mark == ordinals[count]:
-            count, last = count + 1, match.start()
-    return count, first, last
+            count += 1
+    return count, start
+
+
+def _bullets(data: bytes) -> int:
+    """Return how many lines begin with a dash or a star."""
+    return sum(data.count(mark) for mark in (b"\n- ", b"\n* ", b"\n - ", b"\n  - "))
 
 
 def _turns(data: bytes) -> int:
@@ -439,22 +441,27 @@ class Analysis:
 class Heads:
     """Logistic regressions over the embedding and the scaled signals."""
 
-    domain_weights: Floats  # (len(DOMAINS), dim + signals)
+    domain_weights: Floats  # (len(DOMAINS), inputs)
     domain_bias: Floats
-    complexity_weights: Floats  # (dim + signals,)
-    complexity_bias: float
+    complexity_weights: Floats  # (len(FORMS), inputs)
+    complexity_bias: Floats
+
+
+FORMS: tuple[str, ...] = ("open", "few options", "many options")
+FEW_OPTIONS = 5
+
+
+def form_of(signals: SurfaceSignals) -> int:
+    """Return the index in FORMS: what is hard depends on how much guessing helps."""
+    return 0 if not signals.options else 1 if signals.options <= FEW_OPTIONS else 2
 
 
 @cache
 def heads(space: str) -> Heads:
     """Return the fitted heads of a space; "surface" is what is known without an embedding."""
+    parts = ("domain.weights", "domain.bias", "complexity.weights", "complexity.bias")
     with _data_file("heads.npz") as archive:
-        return Heads(
-            archive[f"{space}.domain.weights"],
-            archive[f"{space}.domain.bias"],
-            archive[f"{space}.complexity.weights"],
-            archive[f"{space}.complexity.bias"].item(),
-        )
+        return Heads(*(archive[f"{space}.{part}"] for part in parts))
 
 
 def head_inputs(signals: SurfaceSignals, embedding: Floats | None) -> Floats:
@@ -476,5 +483,6 @@ def analyse(signals: SurfaceSignals, embedding: Floats | None, embedder_id: str)
     logits = fitted.domain_weights @ inputs + fitted.domain_bias
     best = int(logits.argmax())
     confidence = 1.0 / float(np.exp(logits - logits[best]).sum())
-    hard = float(fitted.complexity_weights @ inputs) + fitted.complexity_bias
+    form = form_of(signals)
+    hard = float(fitted.complexity_weights[form] @ inputs + fitted.complexity_bias[form])
     return Analysis(1.0 / (1.0 + math.exp(-hard)), DOMAINS[best], confidence)

@@ -63,14 +63,18 @@ def create_embedder(name: str | Embedder | None = None) -> Embedder:
         return _static()
     if name == "onnx" or name.startswith("onnx:"):
         return _onnx(name.partition(":")[2] or None)
-    if name.startswith(_HUB) or name in KNOWN_NAMES or Path(name).expanduser().is_dir():
+    if name.startswith(_HUB) or name in KNOWN_NAMES or _is_folder(name):
         return _sentence_transformers(name)
     known = (*KNOWN_NAMES, "sentence-transformers/NAME", "onnx:PATH", "a folder")
     raise ConfigurationError(unknown_name("embedding model", name, known), field="embedding_model")
 
 
+def _is_folder(name: str) -> bool:
+    return bool(name) and Path(name).expanduser().is_dir()
+
+
 def _as_embedder(value: object) -> Embedder:
-    if isinstance(value, Embedder):
+    if isinstance(value, Embedder) and not isinstance(value, type):
         return value
     raise ConfigurationError(
         f"embedding_model must be a name or have id, dim, blocking and embed(texts), "

@@ -1,0 +1,116 @@
+"""The default embedder: what it ships, what it costs, and what the numbers are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conduit.engines.embeddings.static import StaticEmbedder, data_file, encodable, wordpiece
+
+SENTENCE = (
+    "The equilibrium of (x+2)*3 = 9, which quick foxes derive in 1999, is a question about "
+    "photosynthesis and the derivatives market. "
+)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> StaticEmbedder:
+    """Return the default embedder."""
+    return StaticEmbedder()
+
+
+def test_a_row_is_the_weighted_mean_of_its_tokens(embedder: StaticEmbedder) -> None:
+    """An embedding is the sum of scale times row over the tokens, brought to unit length."""
+    text = "The enzyme unwinds DNA; the enzyme stops."
+    ids = wordpiece().encode(text, add_special_tokens=False).ids
+    table = np.load(str(data_file("static-minilm-256.npy")))
+    scales = np.load(str(data_file("static-minilm-256.scales.npy")))
+    total = sum(scales[token] * table[token].astype(np.float64) for token in ids)
+    expected = total / np.linalg.norm(total)
+    np.testing.assert_allclose(embedder.embed([text])[0], expected, atol=1e-6)
+
+
+def test_the_order_of_words_does_not_matter(embedder: StaticEmbedder) -> None:
+    """It is a bag of tokens: the same words in another order are the same row."""
+    forward, backward = embedder.embed(["dogs chase cats", "cats chase dogs"])
+    np.testing.assert_allclose(forward, backward, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\x00", "x" * 4000])
+def test_nothing_to_embed_is_a_row_of_zeros(text: str, embedder: StaticEmbedder) -> None:
+    """A text without a token that the table knows is all zero, not a division by zero."""
+    assert not embedder.embed([text]).any()
+
+
+def test_rare_words_weigh_more_than_common_ones(embedder: StaticEmbedder) -> None:
+    """Beside a rare word, an article hardly moves the row."""
+    plain, dressed, other = embedder.embed(["mitochondria", "the mitochondria", "the carburetor"])
+    assert plain @ dressed > 0.95
+    assert dressed @ other < 0.5
+
+
+def test_no_token_is_cut_off(embedder: StaticEmbedder) -> None:
+    """The last word of a long text counts as much as the first."""
+    filler = "and so on " * 900
+    first, last = embedder.embed(["mitochondria " + filler, filler + "mitochondria"])
+    np.testing.assert_allclose(first, last, atol=1e-5)
+
+
+@given(st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])), max_size=100))
+def test_every_text_can_be_encoded(text: str) -> None:
+    """Lone surrogates become question marks; every other text is left as it is."""
+    clean = encodable(text)
+    clean.encode("utf-8")
+    assert len(clean) == len(text)
+    if not any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        assert clean == text
+
+
+@pytest.mark.parametrize(("words", "most_s"), [(20, 0.15e-3), (200, 0.6e-3)])
+def test_embedding_is_fast(words: int, most_s: float, embedder: StaticEmbedder) -> None:
+    """20 words take at most 0.15 ms of CPU time, 200 words at most 0.6 ms."""
+    text = " ".join((SENTENCE * 20).split()[:words])
+    embedder.embed([text])
+    spent_s = []
+    for _ in range(100):
+        start_s = time.thread_time()
+        embedder.embed([text])
+        spent_s.append(time.thread_time() - start_s)
+    assert min(spent_s) <= most_s
+
+
+def test_loading_is_quick_and_small() -> None:
+    """In a fresh process it loads within 100 ms of CPU time and 40 MB, numpy aside."""
+    script = (
+        "import time, numpy\n"
+        "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6\n"
+        "before_mb, start_s = rss(), time.process_time()\n"
+        "from conduit.engines.embeddings.static import StaticEmbedder\n"
+        "StaticEmbedder().embed(['What is 2+2?'])\n"
+        "print(time.process_time() - start_s, rss() - before_mb)\n"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    spent_s, used_mb = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
+    assert min(spent_s) <= 0.1
+    assert min(used_mb) < 40.0
+
+
+def test_what_ships_is_licensed_and_small() -> None:
+    """Beside the weights lie their licence and what was changed; all of it is below 9 MB."""
+    licence = data_file("LICENSE-all-MiniLM-L6-v2").read_text("utf-8")
+    notice = data_file("NOTICE").read_text("utf-8")
+    assert "Apache License" in licence
+    assert "Version 2.0, January 2004" in licence
+    assert "all-MiniLM-L6-v2" in notice
+    assert "Changes" in notice
+    names = ("static-minilm-256.npy", "static-minilm-256.scales.npy", "vocab.txt")
+    assert sum(len(data_file(name).read_bytes()) for name in names) < 9_000_000
