@@ -229,9 +229,10 @@ def replay(
     Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency.
     `cost_weight` may be a function of the step, for weights that change. `calibration` rows per
     order (the first ones with `shuffle=False`), answered by every model, are taught first and left
-    out of the stream. `delay` is how many more decisions are made before an outcome is seen. `prior_error` replaces the models'
-    quality priors by simulated benchmark scores: the table's true mean, plus or minus this much
-    at random. `drift(step, quality_row)` returns the qualities of that step.
+    out of the stream. `delay` is how many more decisions are made before an outcome is seen.
+    `prior_error` replaces the models' quality priors by simulated benchmark scores: the table's
+    true mean, plus or minus this much at random. `drift(step, quality_row)` returns the qualities
+    of that step.
     """
     truth = _Truth(table, cost_weight, latency_weight)
     if not 0 <= calibration < table.size:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from conduit.core.errors import ConfigurationError, unknown_name
 from conduit.engines.bandits.base import (
+    QUALITY,
     ArmPrior,
     Arrays,
     Floats,
@@ -248,13 +249,14 @@ class HybridBandit:
         """Hold both policies."""
         self.dim = dim
         self.switch_after = switch_after
+        self.outcomes = 0.0  # that were rated; what a change forgets is still counted
         self.first: Policy = UCB1Bandit(dim)
         self.then: Policy = LinUCBBandit(dim)
 
     @property
     def current(self) -> Policy:
         """Return the half that decides now."""
-        return self.first if float(self.first.pulls().sum()) < self.switch_after else self.then
+        return self.first if self.outcomes < self.switch_after else self.then
 
     def add_row(self, prior: ArmPrior) -> None:
         """Append an arm to both halves."""
@@ -281,11 +283,13 @@ class HybridBandit:
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Teach both halves."""
+        self.outcomes += float(step.weight[QUALITY])
         self.first.update(row, x, step)
         self.then.update(row, x, step)
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Teach both halves many outcomes."""
+        self.outcomes += float(weight[:, QUALITY].sum())
         self.first.update_many(row, x, weight, value)
         self.then.update_many(row, x, weight, value)
 
@@ -329,11 +333,13 @@ class HybridBandit:
         self.then.load_row(row, _part(sums, "then."), spend=spend)
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
-        """Return both halves' shared sums."""
-        return _joined(self.first.dump_shared(), self.then.dump_shared())
+        """Return both halves' shared sums, and the outcomes counted."""
+        sums = _joined(self.first.dump_shared(), self.then.dump_shared())
+        return {**sums, "outcomes": np.array([self.outcomes])}
 
     def load_shared(self, sums: Arrays) -> None:
         """Add both halves' shared sums."""
+        self.outcomes += float(sums["outcomes"][0])
         self.first.load_shared(_part(sums, "first."))
         self.then.load_shared(_part(sums, "then."))
 

@@ -20,7 +20,7 @@ def checked_vector(x: ArrayLike, dim: int) -> Floats:
     if vector.dtype.kind not in "fiub" or vector.shape != (dim,):
         raise _not_a_vector(dim, f"{vector.dtype} of shape {vector.shape}")
     vector = vector.astype(np.float64, copy=False)
-    if not vector @ vector <= LONGEST**2:  # NaN is not
+    if not vector.dot(vector) <= LONGEST**2:  # NaN is not; `@` would warn of an overflow
         wanted = f"finite, and at most {LONGEST:g} long"
         raise InvalidInput(f"x must be {wanted}", field="x", expected=wanted)
     return vector
