@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import litellm
@@ -26,6 +27,7 @@ from conduit.engines.embeddings.base import Embedder
 from conduit.engines.router import Router
 from conduit.storage.base import Ack, Store
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
+from conduit_litellm.judging import Evaluate, Judging
 from conduit_litellm.pools import Pool, ridge_policy
 from conduit_litellm.seat import Seat
 from conduit_litellm.selection import of_other_groups, shuffled
@@ -81,7 +83,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         cache_enabled: bool = False,
         redis_url: str | None = None,
         cache_ttl: float = 3600.0,
-        evaluator: Any = None,
+        evaluator: Evaluate | None = None,
         database_url: str | None = None,
         preferences: Preferences | str | Mapping[str, Any] = "balanced",
         window_size: int | None = None,
@@ -107,7 +109,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._shares = share_learning or self._one_pool or conduit_router is not None
         self._seed = seed
         self._database_url = database_url
-        self._evaluator = evaluator
+        self._judge = None if evaluator is None else Judging(evaluator)
         cache = open_cache(cache_enabled or redis_url is not None, redis_url, cache_ttl)
         self._analyzer = Analyzer(embedding_model, cache=cache)
         self._seats: dict[int, Seat] = {}
@@ -162,6 +164,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             _unregister(self._logger)
             worker, self._worker = self._worker, None
             store, self._store = self._store, None
+        if self._judge is not None:
+            self._judge.flush()
         if worker is not None:
             worker.flush()
             if store is not None:
@@ -294,6 +298,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             trip.pool.teach(trip.decision, evidence, model).add_done_callback(self._written)
         with self._lock:
             self._counts["credited" if attempt.failure is None else "failed"][model] += 1
+        if self._judge is not None and attempt.answer is not None:
+            self._judge.score(trip.text, attempt.answer, partial(self._judged, trip))
         log.info(
             "Feedback recorded for %s: %s in %s s, $%s",
             model, attempt.failure or "answered", attempt.latency_s, attempt.cost_usd,
@@ -305,6 +311,17 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             self._counts["other"]["lost"] += 1
             if self._counts["other"]["lost"] == 1:
                 log.warning("Conduit could not write feedback: %s", done.exception())
+
+    def _judged(self, trip: _Trip, score: float) -> None:
+        """Learn a judge's score, which weighs more than an answer alone and less than a user."""
+        feedback = Feedback(
+            quality_score=score, source="judge", feedback_id=f"{trip.decision.id}:judge"
+        )
+        trip.pool.teach(trip.decision, feedback, trip.decision.selected_model).add_done_callback(
+            self._written
+        )
+        with self._lock:
+            self._counts["other"]["ratings"] += 1
 
     def record_feedback(
         self,
