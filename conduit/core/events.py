@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -97,7 +96,7 @@ def _is_vector(x: object) -> bool:
         and x.dtype == np.float32
         and x.ndim == 1
         and not x.flags.writeable
-        and math.isfinite(np.dot(x, x))
+        and bool(np.isfinite(x).all())
     )
 
 

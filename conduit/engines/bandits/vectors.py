@@ -19,8 +19,14 @@ def checked_vector(x: ArrayLike, dim: int) -> Floats:
         raise _not_a_vector(dim, "lists") from error
     if vector.dtype.kind not in "fiub" or vector.shape != (dim,):
         raise _not_a_vector(dim, f"{vector.dtype} of shape {vector.shape}")
-    vector = vector.astype(np.float64, copy=False)
-    if not vector.dot(vector) <= LONGEST**2:  # NaN is not; `@` would warn of an overflow
+    if vector.dtype == np.float32:  # as analyzers make it: its squares cannot overflow
+        vector = vector.astype(np.float64)
+        square = vector.dot(vector)
+    else:
+        vector = vector.astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):
+            square = vector.dot(vector)
+    if not square <= LONGEST**2:  # NaN is not
         wanted = f"finite, and at most {LONGEST:g} long"
         raise InvalidInput(f"x must be {wanted}", field="x", expected=wanted)
     return vector
