@@ -166,7 +166,7 @@ def test_preferences_are_a_preset_or_weights(given: Any, preferences: Preference
         ("exploration_floor: 1.0\n", 1, "exploration_floor", "less than 1"),
         ("execution_backend: openai\n", 1, "execution_backend", "'pydantic_ai' or 'litellm'"),
         ("preferences: chep\n", 1, "preferences", "unknown preference 'chep'"),
-        ("preferences:\n  quality: 1\n  cost: -1\n", 3, "preferences.cost", "at least 0"),
+        ("preferences:\n  quality: 1\n  cost: -1\n", 3, "preferences.cost", "from 0 to"),
         ("preferences:\n  qualty: 1\n", 2, "preferences.qualty", "did you mean 'quality'?"),
         ("models: openai:gpt-4o\n", 1, "models", "tuple"),
         ("models: []\n", 1, "models", "at least 1"),
