@@ -18,7 +18,7 @@ from conduit.storage.engines import engine_for, translated
 from conduit.storage.history import HistoryReader
 from conduit.storage.journal import MAX_BYTES, Journal
 from conduit.storage.memory import MemoryStore
-from conduit.storage.migrations import check, prepare_sqlite, upgrade
+from conduit.storage.migrations import check, prepare_sqlite, refuse_foreign_places, upgrade
 from conduit.storage.ports import (
     COUNTED_AT_MOST,
     Ack,
@@ -102,6 +102,7 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
 
     async def _check_schema(self, connection: AsyncConnection) -> None:
         await connection.run_sync(check, self._url)
+        await connection.run_sync(refuse_foreign_places)
 
     async def close(self) -> None:
         """Write what is queued, stop the background work and close every connection."""

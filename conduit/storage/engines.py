@@ -95,6 +95,7 @@ def _postgres_engine(url: DatabaseUrl) -> AsyncEngine:
         max_overflow=POOL_SIZE,
         pool_timeout=POOL_TIMEOUT_S,
         pool_use_lifo=True,
+        pool_pre_ping=True,  # connections of before an outage are found out, not handed out
     )
 
 

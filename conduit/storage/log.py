@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry
-from conduit.storage.ports import TAIL_LIMIT, Cursor, Rebuild
+from conduit.storage.ports import BEGINNING, TAIL_LIMIT, Cursor, Rebuild
 from conduit.storage.rows import DECISION_COLUMNS, EVIDENCE_COLUMNS, to_decision, to_evidence
 from conduit.storage.sessions import Sessions
 
@@ -43,7 +43,7 @@ PAGE = f"""
     SELECT r.*, e.*
     FROM (
         SELECT coalesce(max(generation), 0) AS generation,
-               coalesce(max(pruned_xid), 0) AS pruned_xid,
+               coalesce(max(pruned_xid), {BEGINNING}) AS pruned_xid,
                coalesce(max(pruned_seq), 0) AS pruned_seq,
                EXISTS (SELECT 1 FROM {READY}) AS ready
         FROM routers WHERE router = :router
@@ -121,7 +121,7 @@ class LogReader:
     async def _page(
         self, router: str, cursor: Cursor | None, limit: int
     ) -> Sequence[Sequence[Any]]:
-        xid, seq = cursor.place if cursor is not None else (-1, 0)
+        xid, seq = (Cursor() if cursor is None else cursor).place
         statement = self._page_statement.format(limit=int(limit))
         given = {"router": router, "xid": xid, "seq": seq}
         return await self._sessions.fetch("read the log", statement, given)

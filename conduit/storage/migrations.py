@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, text
 
 from conduit.core.errors import ConfigurationError, IncompatibleState
+from conduit.storage.ports import BEGINNING
 from conduit.storage.tables import HEAD, create_schema
 from conduit.storage.urls import DatabaseUrl
 
@@ -78,6 +79,34 @@ def check(connection: Connection, url: DatabaseUrl) -> None:
             f"the database at {url.shown} {found}, revision {HEAD} is needed: set DATABASE_URL "
             "and run `alembic upgrade head` (or ./migrate.sh, or `conduit db upgrade`)",
             field="database_url",
+        )
+
+
+# Places in the log are transaction numbers, which a server that a dump was restored to counts anew.
+NEWEST = text("""
+    SELECT max(newest.xid) FROM (SELECT DISTINCT router FROM decisions) r, LATERAL (
+        SELECT xid FROM feedback WHERE router = r.router AND xid IS NOT NULL
+        ORDER BY xid DESC LIMIT 1
+    ) newest
+    HAVING max(newest.xid) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+""")
+MEND = """
+    INSERT INTO routers (router) SELECT DISTINCT router FROM decisions ON CONFLICT DO NOTHING;
+    UPDATE feedback SET xid = xid - {shift};
+    UPDATE routers SET generation = generation + 1,
+        pruned_xid = greatest(pruned_xid - {shift}, {beginning});
+    UPDATE snapshots SET generation = generation + 1, xid = xid - {shift};
+"""
+
+
+def refuse_foreign_places(connection: Connection) -> None:
+    """Raise IncompatibleState, with what mends it, if the log was written on another server."""
+    newest = connection.scalar(NEWEST)
+    if newest is not None:
+        mend = " ".join(MEND.format(shift=newest + 1, beginning=BEGINNING).split())
+        raise IncompatibleState(
+            "the database was restored from another server, whose transaction numbers are ahead "
+            f"of this one's, so new feedback would sort before the old; once, run: {mend}"
         )
 
 

@@ -43,6 +43,7 @@ TAIL_LIMIT = 1000
 # A decision is written within milliseconds, or minutes late when its writer's database was away.
 MAY_STILL_ARRIVE_S = 600.0
 ROUNDING_USD = 1e-9  # a hundred calls of a cent fit into a dollar, whatever floats make of it
+BEGINNING = -(1 << 62)  # the place before every row
 COUNTED_AT_MOST = 10_000  # rows of lag; beyond it the figure says nothing more
 
 
@@ -307,7 +308,7 @@ class Cursor:
     """A place in the log: of which rewriting of it, and after which row."""
 
     generation: int = 0
-    xid: int = 0
+    xid: int = BEGINNING
     seq: int = 0
 
     def __str__(self) -> str:
@@ -318,7 +319,8 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         """Return what `str` was given, or raise Rebuild for anything else."""
         try:
-            generation, xid, seq = map(int, text.split("."))
+            numbers = [int(part) for part in text.split(".")]
+            generation, xid, seq = (n for n in numbers if abs(n) < 1 << 63)
         except ValueError as error:
             raise Rebuild(f"not a cursor of this log: {text[:40]!r}") from error
         return cls(generation, xid, seq)

@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from conduit.storage.ports import BEGINNING
+
 HEAD = "0001"  # the newest migration, which builds what is described here
 # The greatest finite number: PostgreSQL sorts NaN above everything, SQLite stores it as NULL.
 GREATEST = "1.7976931348623157e308"
@@ -52,7 +54,7 @@ ROUTERS = Table(
     METADATA,
     Column("router", NAME, primary_key=True),
     Column("generation", BigInteger, nullable=False, server_default=text("0")),
-    Column("pruned_xid", BigInteger, nullable=False, server_default=text("0")),
+    Column("pruned_xid", BigInteger, nullable=False, server_default=text(str(BEGINNING))),
     Column("pruned_seq", BigInteger, nullable=False, server_default=text("0")),
 )
 

@@ -22,8 +22,10 @@ from conduit.core.errors import ConfigurationError, IncompatibleState, StorageUn
 from conduit.storage.database import DatabaseStore, open_store
 from conduit.storage.engines import engine_for
 from conduit.storage.migrations import upgrade
+from conduit.storage.ports import Rebuild
 from conduit.storage.tables import HEAD, METADATA, create_schema
 from conduit.storage.urls import DatabaseUrl
+from conduit.testing.records import ManualClock, a_decision, a_row
 
 ROOT = Path(__file__).parents[2]
 STARTERS = 8
@@ -69,7 +71,7 @@ def sqlite_schema(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _normal(sql: str) -> str:
-    return ",".join(sorted(part.strip(" ()") for part in re.sub(r"\s+", " ", sql).split(",")))
+    return ",".join(sorted(part.strip("()") for part in re.sub(r"\s", "", sql).split(",")))
 
 
 async def on(url: str, work: Any) -> Any:
@@ -217,6 +219,35 @@ async def test_an_sqlite_file_without_a_revision_is_migrated(tmp_path: Path) -> 
         assert (await store.health()).ok
     names = {name for _, name, _ in sqlite_schema(path)}
     assert {"theirs", "feedback", "alembic_version"} <= names
+
+
+async def test_a_restored_dump_is_noticed(fresh_database: str) -> None:
+    """Rows from another server's future are refused with the statement that mends them."""
+    await asyncio.to_thread(upgrade, fresh_database)
+    async with DatabaseStore(fresh_database, clock=ManualClock()) as store:
+        for i in range(3):
+            decision = a_decision("r", seed=i)
+            await store.append(a_row(decision, f"f{i}", decision=decision))
+        page = await store.tail("r")
+        await store.save_snapshot("r", page[1].cursor, b"two rows")
+    for table in ("feedback", "snapshots"):
+        await on(
+            fresh_database, lambda c, t=table: c.execute(text(f"UPDATE {t} SET xid = xid + 1e9"))
+        )
+    with pytest.raises(IncompatibleState, match="another server") as caught:
+        await open_store(fresh_database)
+    mend = str(caught.value).partition("run: ")[2]
+    await on(fresh_database, lambda c: [c.execute(text(s)) for s in mend.split(";") if s.strip()])
+    async with DatabaseStore(fresh_database, clock=ManualClock()) as store:
+        decision = a_decision("r", seed=3)
+        await store.append(a_row(decision, "f3", decision=decision))
+        assert [e.row.feedback_id for e in await store.tail("r")] == ["f0", "f1", "f2", "f3"]
+        found = await store.load_snapshot("r")
+        assert found is not None
+        rest = await store.tail("r", found.cursor)
+        assert [e.row.feedback_id for e in rest] == ["f2", "f3"]
+        with pytest.raises(Rebuild):
+            await store.tail("r", page[2].cursor)
 
 
 async def test_an_unreachable_database_is_a_typed_error() -> None:
