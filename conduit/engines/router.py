@@ -388,11 +388,29 @@ class Router:
         if self.durable:
             raise ConfigurationError("a durable store is written to by feedback()", field="store")
         with self.lock:
-            record = _at_once(self._record(decision))
+            record: DecisionRecord | str
+            if isinstance(decision, RoutingDecision):
+                record = self._lesson_of(decision)
+            else:
+                record = _at_once(self._record(decision))
             ack = _at_once(self.store.append(self.row_of(record, feedback, model=model)))
             cursor = self._follower.cursor
             self._follower.apply(_at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
         return ack
+
+    def _lesson_of(self, decision: RoutingDecision) -> DecisionRecord:
+        """Return what teaching needs of a decision, without estimates that cost more than it."""
+        return DecisionRecord(
+            id=decision.id,
+            router=decision.router,
+            model=decision.selected_model,
+            x=decision.features.vector,
+            schema=decision.features.schema,
+            created_at=decision.created_at,
+            expires_at=decision.created_at + self.decision_ttl_s,
+            user_key=user_key(decision.user_id),
+            input_tokens=float(decision.features.token_estimate),
+        )
 
     def row_of(
         self,
