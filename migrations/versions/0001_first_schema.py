@@ -28,7 +28,9 @@ def upgrade() -> None:
         "routers",
         sa.Column("router", NAME, nullable=False),
         sa.Column("generation", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("pruned_xid", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column(
+            "pruned_xid", sa.BigInteger, nullable=False, server_default=sa.text("-4611686018427387904")
+        ),
         sa.Column("pruned_seq", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("router", name=op.f("pk_routers")),
     )

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,9 @@ from conduit.engines.executor.readings import cost_usd
 
 MAX_CONNECTIONS = 1_000
 LEAVE_AFTER_S = 0.25  # LiteLLM begins a call in a thread, which takes some milliseconds
-HTTP_TIMEOUT_S = 600.0  # fixed: LiteLLM keeps a client per timeout; ours ends a call before
+# Ours ends a call before. LiteLLM keeps a client per timeout, with the connections it was given
+# first; so each set of connections has a timeout of its own, a millisecond from the last.
+HTTP_TIMEOUTS_S = (600.0 + n / 1_000 for n in count())
 
 # PydanticAI's names of the providers that LiteLLM calls something else.
 _PREFIXES: Mapping[str, str] = {
@@ -104,6 +107,7 @@ class LiteLLMExecutor:
         self._api_key = api_key
         self._leaving: set[asyncio.Task[None]] = set()
         self._session: Any = None
+        self._http_timeout_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -194,16 +198,17 @@ class LiteLLMExecutor:
         return Talk(arm, call, name=name, form=form, takes_schema=takes_schema, price=self._price)
 
     def _arguments(self, talk: Talk) -> dict[str, Any]:
+        session = self._shared_session()
         arm, settings = talk.arm, dict(talk.call.model_settings or {})
         if "stop_sequences" in settings:
             settings["stop"] = settings.pop("stop_sequences")
         arguments: dict[str, Any] = {
             "model": talk.name,
             "messages": talk.messages,
-            "timeout": HTTP_TIMEOUT_S,
+            "timeout": self._http_timeout_s,
             "num_retries": 0,
             "max_retries": 0,
-            "shared_session": self._shared_session(),
+            "shared_session": session,
             **settings,
         }
         if arm.base_url is not None:
@@ -222,6 +227,7 @@ class LiteLLMExecutor:
         loop = asyncio.get_running_loop()
         if self._session is None or self._session.closed or self._loop is not loop:
             self._loop = loop
+            self._http_timeout_s = next(HTTP_TIMEOUTS_S)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),

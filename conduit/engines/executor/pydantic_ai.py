@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import openai.resources  # noqa: F401  loaded here, 0.8 s that no request has to wait for
 from openai import AsyncOpenAI, OpenAIError
 from openai.types import CompletionUsage, chat
-from pydantic_ai import Agent
+from pydantic_ai import Agent, capture_run_messages
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
@@ -106,7 +106,8 @@ class PydanticAIExecutor:
     async def _answered(self, run: _Run) -> Answer[Any]:
         async with run.limited():
             agent, arguments = self._prepared(run)
-            result = await agent.run(run.call.prompt, **arguments)
+            with run.captured():
+                result = await agent.run(run.call.prompt, **arguments)
         return run.answer(result, result.output)
 
     @asynccontextmanager
@@ -126,7 +127,8 @@ class PydanticAIExecutor:
         async with run.limited():
             agent, arguments = self._prepared(run)
             opened = agent.run_stream(run.call.prompt, **arguments)
-            return await stack.enter_async_context(opened)
+            with run.captured():
+                return await stack.enter_async_context(opened)
 
     async def close(self) -> None:
         """Close every connection; a later call opens new ones."""
@@ -144,7 +146,7 @@ class PydanticAIExecutor:
         call = run.call
         agent, model = self._agent(call), self.model(run.arm)
         return agent, {
-            "model": run.begun(_Metered(model, run.arm, call.message_history)),
+            "model": run.begun(_Metered(model, run.arm)),
             "message_history": call.message_history or None,
             "instructions": call.system_prompt,
             "model_settings": call.model_settings and ModelSettings(**call.model_settings),  # type: ignore[typeddict-item]
@@ -212,8 +214,7 @@ class PydanticAIExecutor:
                 provider: Provider[Any] = OpenAIProvider(openai_client=self._client())
             else:
                 provider = infer_provider(name)
-            if hasattr(provider.client, "max_retries"):
-                provider.client.max_retries = 0
+            _forbid_retries(provider.client)
             self._providers[key] = provider
         return self._providers[key]
 
@@ -221,6 +222,21 @@ class PydanticAIExecutor:
         client = AsyncOpenAI(max_retries=0, **arguments)
         self._clients.append(client)
         return client
+
+
+def _forbid_retries(client: Any) -> None:
+    """Let a vendor's client send each request once; whether to try again is the chain's business.
+
+    OpenAI's, Anthropic's and Groq's take it as an attribute; Cohere's and Amazon's only when they
+    are made, which PydanticAI does for us. Google's, Mistral's and Hugging Face's never retry.
+    """
+    if hasattr(client, "max_retries"):
+        client.max_retries = 0
+    if (wrapper := getattr(client, "_client_wrapper", None)) is not None:
+        wrapper.httpx_client.base_max_retries = 0
+    if hasattr(client, "meta"):
+        events, service = client.meta.events, "bedrock-runtime"
+        events.unregister(f"needs-retry.{service}", unique_id=f"retry-config-{service}")
 
 
 def _identity(result_type: Any) -> Any:
@@ -256,6 +272,7 @@ class _Run:
         self._started = time.perf_counter()
         self._first_s: float | None = None
         self._partial: Any = None
+        self._messages: list[ModelMessage] = []
         self._limit = asyncio.timeout(call.timeout_s)
         self._deadline = self._limit.when()
 
@@ -264,6 +281,12 @@ class _Run:
         self._started = time.perf_counter()
         self.metered = metered
         return metered
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """Keep hold of the messages, which a run that fails does not return."""
+        with capture_run_messages() as self._messages:
+            yield
 
     def limited(self) -> asyncio.Timeout:
         """Return what interrupts the next step at the deadline of the call."""
@@ -276,8 +299,14 @@ class _Run:
         if failure is None:
             return error
         if self.metered is not None:
-            failure.response = self.response(self.metered.read_so_far(), output_valid=False)
+            failure.response = self.response(self._read_so_far(), output_valid=False)
         return failure
+
+    def _read_so_far(self) -> Readings:
+        """Return the retries and tool calls since the history that the call came with."""
+        assert self.metered is not None
+        new = self._messages[len(self.call.message_history) :]
+        return read(new, self.metered.output_tools)
 
     def _failure(self, error: Exception) -> ExecutionError | None:
         if isinstance(error, ExecutionError):
@@ -295,7 +324,7 @@ class _Run:
         return None
 
     def _invalid(self, error: Exception) -> OutputInvalid:
-        retries = self.metered.read_so_far().retries if self.metered else 0
+        retries = self._read_so_far().retries if self.metered else 0
         words = f"{self.arm.id} {meaning('invalid_output').words}"
         failure = OutputInvalid(words, model=self.arm.id, retries=retries)
         failure.__cause__ = ForeignError(described(error))
@@ -358,12 +387,10 @@ _END = object()
 class _Metered(WrapperModel):
     """Notes what the requests of one call gave, and raises what the model did wrong as ours."""
 
-    def __init__(self, wrapped: Model[Any], arm: ModelArm, history: Sequence[ModelMessage]) -> None:
+    def __init__(self, wrapped: Model[Any], arm: ModelArm) -> None:
         super().__init__(wrapped)
         self.output_tools: frozenset[str] = frozenset()
         self._arm = arm
-        self._history = history
-        self._sent: Sequence[ModelMessage] = ()
         self._responses: list[ModelResponse] = []
         self._stream: StreamedResponse | None = None
 
@@ -374,7 +401,7 @@ class _Metered(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         """Ask the model."""
-        self._note(messages, model_request_parameters)
+        self._note(model_request_parameters)
         asked = self.wrapped.request(messages, model_settings, model_request_parameters)
         response = await guarded(asked, self._ours)
         self._responses.append(response)
@@ -389,7 +416,7 @@ class _Metered(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Ask the model for a stream; what breaks it later is told apart by `is_streaming`."""
-        self._note(messages, model_request_parameters)
+        self._note(model_request_parameters)
         async with AsyncExitStack() as stack:
             opened = self.wrapped.request_stream(
                 messages, model_settings, model_request_parameters, run_context
@@ -397,9 +424,8 @@ class _Metered(WrapperModel):
             self._stream = await guarded(stack.enter_async_context(opened), self._ours)
             yield self._stream
 
-    def _note(self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> None:
+    def _note(self, parameters: ModelRequestParameters) -> None:
         self.output_tools = frozenset(tool.name for tool in parameters.output_tools)
-        self._sent = messages
         if self._stream is not None:
             self._responses.append(self._stream.get())
             self._stream = None
@@ -420,11 +446,6 @@ class _Metered(WrapperModel):
     def was_cut(self) -> bool:
         """Return whether the last stream ended without the word that it was over."""
         return self._stream is not None and was_cut(self.wrapped, self._stream)
-
-    def read_so_far(self) -> Readings:
-        """Return the retries and tool calls of this call until its last request."""
-        before = read(self._history, self.output_tools)
-        return read(self._sent, self.output_tools).since(before)
 
 
 def was_cut(model: Model[Any], stream: StreamedResponse) -> bool:

@@ -24,14 +24,6 @@ class Readings:
     tool_calls: int = 0
     tool_failures: int = 0
 
-    def since(self, before: Readings) -> Readings:
-        """Return what came after an earlier reading of the same conversation."""
-        return Readings(
-            self.retries - before.retries,
-            self.tool_calls - before.tool_calls,
-            self.tool_failures - before.tool_failures,
-        )
-
 
 def read(messages: Iterable[Any], output_tools: Collection[str]) -> Readings:
     """Count the parts of the messages; the output tools carry the answer and are no tool calls."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, BinaryContent, ImageUrl
+from pydantic_ai import Agent, BinaryContent, ImageUrl, PromptedOutput
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -106,12 +108,29 @@ def test_names_are_pydantic_ais(written: str, named: str) -> None:
     ],
 )
 async def test_a_model_that_cannot_be_asked_says_why(
-    executor: PydanticAIExecutor, model: str, kind: str, hint: str
+    monkeypatch: pytest.MonkeyPatch,
+    executor: PydanticAIExecutor,
+    model: str,
+    kind: str,
+    hint: str,
 ) -> None:
     """A missing key, library or provider is a `ProviderError` with the way out."""
+    monkeypatch.setitem(sys.modules, "anthropic", None)
+    monkeypatch.delitem(sys.modules, "pydantic_ai.providers.anthropic", raising=False)
     with pytest.raises(ProviderError, match=hint.replace("[", r"\[")) as caught:
         await executor.execute(ModelArm(model), Call("?"))
     assert caught.value.kind == kind
+
+
+def test_importing_the_executors_loads_no_vendor() -> None:
+    """The names are there at once, the libraries when they are used."""
+    code = (
+        "import sys, conduit.engines.executor as e\n"
+        "e.FunctionExecutor, e.Call, e.Executor\n"
+        "print([n for n in ('pydantic_ai', 'litellm', 'openai') if n in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 # What goes in
@@ -237,11 +256,14 @@ async def test_a_valid_answer_at_once_has_no_retries(executor: PydanticAIExecuto
     assert (response.output_valid, response.validation_retries) == (True, 0)
 
 
+@pytest.mark.parametrize("result_type", [Reply, PromptedOutput(Reply)], ids=["tool", "text"])
 @pytest.mark.parametrize("misses", [1, 2])
-async def test_retries_are_counted(executor: PydanticAIExecutor, misses: int) -> None:
+async def test_retries_are_counted(
+    executor: PydanticAIExecutor, misses: int, result_type: Any
+) -> None:
     """An answer that was mended says how often, and what all requests took."""
     answer = says(*['{"wrong": 1}'] * misses, '{"answer": "4"}')
-    call = Call("?", result_type=Reply, output_retries=2)
+    call = Call("?", result_type=result_type, output_retries=2)
     arm = played(answer, input_usd_per_mtok=1.0, output_usd_per_mtok=10.0)
     response = await execute(executor, arm, call)
     assert (response.output_valid, response.validation_retries) == (True, misses)
@@ -249,13 +271,14 @@ async def test_retries_are_counted(executor: PydanticAIExecutor, misses: int) ->
     assert response.cost_usd == pytest.approx(0.002 * (misses + 1))
 
 
+@pytest.mark.parametrize("result_type", [Reply, PromptedOutput(Reply)], ids=["tool", "text"])
 async def test_an_answer_that_never_fits_costs_what_it_costs(
-    executor: PydanticAIExecutor,
+    executor: PydanticAIExecutor, result_type: Any
 ) -> None:
     """`OutputInvalid` carries the retries, the tokens and the dollars of all its requests."""
     arm = played(says('{"wrong": 1}'), input_usd_per_mtok=1.0, output_usd_per_mtok=10.0)
     with pytest.raises(OutputInvalid) as caught:
-        await executor.execute(arm, Call("?", result_type=Reply, output_retries=2))
+        await executor.execute(arm, Call("?", result_type=result_type, output_retries=2))
     response = caught.value.response
     assert isinstance(response, Response)
     assert caught.value.retries == response.validation_retries == 2
@@ -263,6 +286,7 @@ async def test_an_answer_that_never_fits_costs_what_it_costs(
     assert response.cost_usd == pytest.approx(0.006)
 
 
+@pytest.mark.filterwarnings("ignore:.RetryPromptPart. is deprecated")
 async def test_retries_of_the_history_are_not_counted(executor: PydanticAIExecutor) -> None:
     """What went wrong in an earlier call is not held against this one."""
     history = [

@@ -16,6 +16,9 @@ from conduit.engines.executor.chain import AttemptRecord, run_chain, stream_chai
 from conduit.engines.executor.health import ModelHealth
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 
+# Newer releases of PydanticAI warn of a provider that counts a negative number of tokens.
+pytestmark = pytest.mark.filterwarnings("ignore:Failed to extract usage")
+
 KEY = "sk-canary-0123456789abcdef"
 PROMPT = "canary-prompt: how much is 872 * 54?"
 ANSWER = "47088"
@@ -31,10 +34,11 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def shown(error: BaseException) -> str:
-    """Return all that an error can be made to say."""
+    """Return all that an error can be made to say, but for what its reader was given already."""
     said = [*traceback.format_exception(error)]
     for cause in causes(error):
-        said += [str(cause), repr(cause), repr(cause.args), repr(vars(cause))]
+        kept = {name: value for name, value in vars(cause).items() if name != "partial"}
+        said += [str(cause), repr(cause), repr(cause.args), repr(kept)]
     return "".join(said)
 
 
@@ -58,8 +62,6 @@ async def outcome(
             )
     except ConduitError as error:
         said = shown(error)
-        if getattr(error, "partial", None):
-            said = said.replace(ANSWER[:4], "")  # what came of a stream is its reader's
     return said, repr(records) + repr(executor) + repr(arms) + repr(call) + repr(health)
 
 
