@@ -115,7 +115,7 @@ def shuffled(
     """Return the deployment that LiteLLM's simple shuffle picks, by weight, rpm or tpm."""
     offered = {
         "llm_router_instance": router,
-        "resolve_model_alias": router.get_model_from_alias,
+        "resolve_model_alias": getattr(router, "get_model_from_alias", None),
         "healthy_deployments": list(healthy),
         "model": model,
         "request_kwargs": request_kwargs,
