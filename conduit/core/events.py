@@ -276,7 +276,7 @@ def _index(state: Arrays, out: list[bytes]) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for name, array in state.items():
         start = sum(map(len, out))
-        little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         out.append(little.tobytes())
         entries[name] = [start, little.dtype.str, list(little.shape)]
     return entries
