@@ -1,0 +1,253 @@
+"""What the store takes and keeps: rates, gaps, kills and outages, on real servers and processes.
+
+`python -m benchmarks.storage [--quick] [rows|gap|kills|outage|sqlite ...]` prints one line per
+figure and writes them to `benchmarks/results/storage.json`. Without names it runs all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from conduit.storage.database import DatabaseStore
+from conduit.storage.migrations import upgrade
+from conduit.testing.records import a_decision, a_row
+from tests.servers import PostgresServer
+from tests.storage.load import Load, Report, expected_sums, go, run_together, start
+from tests.storage.load import Replica as Following
+from tests.storage.test_outages import check_round
+from tests.storage.test_replicas import Writer
+
+RESULTS = Path(__file__).parent / "results" / "storage.json"
+Figures = dict[str, Any]
+
+
+def server_cpu_s(server: PostgresServer) -> float:
+    """Return the CPU time of a server with all its sessions, past and present."""
+    parent = psutil.Process(server.pid)
+    own = parent.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in parent.children():
+        times = child.cpu_times()
+        total += times.user + times.system
+    return float(total)
+
+
+def figures_of(base: Load, reports: Sequence[Report], server_s: float | None) -> Figures:
+    """Return what the processes saw together, and whether they agree."""
+    expected = expected_sums(base)
+    acknowledged = sum(r.acknowledged for r in reports)
+    stored = sum(r.statuses.get("stored", 0) for r in reports)
+    seconds = max(r.seconds for r in reports)
+    errors = [
+        float(np.abs(np.array(r.sums[m]) - total).max()) if m in r.sums else float("inf")
+        for r in reports
+        for m, total in expected.items()
+    ]
+    cpu_s = sum(r.cpu_s for r in reports) + (server_s or 0.0)
+    return {
+        "processes": base.workers,
+        "rows_each": base.rows,
+        "acknowledged": acknowledged,
+        "acknowledged_per_s": round(acknowledged / seconds),
+        "ack_p50_ms": round(max(r.p50_ms for r in reports), 1),
+        "ack_p99_ms": round(max(r.p99_ms for r in reports), 1),
+        "lost": base.rows * base.workers - stored,
+        "doubled": sum(r.entries for r in reports) - base.rows * base.workers * len(reports),
+        "worst_error_of_sums": max(errors),
+        "caught_up_s": max((r.caught_up_s or float("inf")) for r in reports),
+        "cpu_us_per_acknowledged": round(cpu_s / acknowledged * 1e6),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def rows(quick: bool) -> Figures:
+    """Run 4 processes that write 25,000 rows each to PostgreSQL, all reading meanwhile."""
+    with PostgresServer() as server:
+        url = server.create_database()
+        upgrade(url)
+        base = Load(url=url, workers=4, rows=2500 if quick else 25_000, concurrency=96)
+        before = server_cpu_s(server)
+        reports = run_together([replace(base, worker=w) for w in range(4)])
+        return figures_of(base, reports, server_cpu_s(server) - before)
+
+
+def sqlite(quick: bool) -> Figures:
+    """Run the same with 4 processes on one SQLite file."""
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"sqlite:///{directory}/conduit.db"
+        upgrade(url)
+        base = Load(url=url, workers=4, rows=1000 if quick else 10_000, concurrency=96)
+        reports = run_together([replace(base, worker=w) for w in range(4)])
+        return figures_of(base, reports, None)
+
+
+def gap(quick: bool) -> Figures:
+    """Let writers pause, roll back and die before they commit, while a reader follows."""
+    with PostgresServer() as server:
+        url = server.create_database()
+        upgrade(url)
+        return asyncio.run(_gap(url, 50 if quick else 500))
+
+
+async def _gap(url: str, transactions: int) -> Figures:
+    committed: list[str] = []
+    writers = [Writer(url, "gap", seed, committed) for seed in range(8)]
+    async with DatabaseStore(url) as store:
+        writing = asyncio.gather(*(w.run(transactions) for w in writers))
+        seen: list[str] = []
+        by_sequence: set[str] = set()
+        cursor, last, ends = None, 0, 0
+        while ends < 3:
+            ends += writing.done()
+            page = await store.tail("gap", cursor)
+            seen += [entry.row.feedback_id for entry in page]
+            cursor = page[-1].cursor if page else cursor
+            last = await _naive(store, last, by_sequence)
+            await asyncio.sleep(0.002)
+        await writing
+    return {
+        "committed": len(committed),
+        "missed": len(set(committed) - set(seen)),
+        "doubled": len(seen) - len(set(seen)),
+        "missed_by_a_reader_of_sequence_numbers": len(set(committed) - by_sequence),
+    }
+
+
+async def _naive(store: DatabaseStore, last: int, seen: set[str]) -> int:
+    """Read as one would with `seq > last`, to show what that loses."""
+    statement = "SELECT seq, feedback_id FROM feedback WHERE seq > :last ORDER BY seq"
+    for seq, identity in await store._sessions.fetch("read", statement, {"last": last}):
+        seen.add(identity)
+        last = seq
+    return last
+
+
+def kills(quick: bool) -> Figures:
+    """Kill clients, the postmaster, or both, in the middle of writing; then check everything."""
+    rounds = 3 if quick else 20
+    with PostgresServer() as server, tempfile.TemporaryDirectory() as directory:
+        url = server.create_database()
+        upgrade(url)
+        for number in range(rounds):
+            victims = ("client", "server", "both")[number % 3]
+            asyncio.run(_kill_round(server, url, Path(directory), number, victims))
+    return {"rounds": rounds, "acknowledged_and_lost": 0, "doubled": 0}
+
+
+async def _kill_round(
+    server: PostgresServer, url: str, directory: Path, number: int, victims: str
+) -> None:
+    base = Load(
+        url=url,
+        rows=2000,
+        workers=2,
+        concurrency=16,
+        follow_s=0,
+        run=f"round{number}",
+        router=f"round{number}",
+        journal_path=str(directory / "journal"),
+        acks=str(directory / f"acks{number}"),
+        pause_s=0.002,
+    )
+    workers = [start(replace(base, worker=w)) for w in range(2)]
+    for worker in workers:
+        go(worker)
+    await asyncio.sleep(0.3 + 0.05 * (number % 7))
+    if victims != "client":
+        server.kill()
+    if victims != "server":
+        workers[0].kill()
+    await asyncio.sleep(0.2)
+    for worker in workers:
+        worker.kill()
+        worker.communicate()
+    server.start()
+    await check_round(base)
+
+
+def outage(quick: bool) -> Figures:
+    """Stop PostgreSQL for 30 s under load."""
+    with PostgresServer() as server, tempfile.TemporaryDirectory() as directory:
+        url = server.create_database()
+        upgrade(url)
+        return asyncio.run(_outage(server, url, Path(directory), 3.0 if quick else 30.0))
+
+
+async def _outage(server: PostgresServer, url: str, directory: Path, down_s: float) -> Figures:
+    async with DatabaseStore(url, journal_path=directory) as store:
+        over = asyncio.Event()
+        took: list[float] = []
+        statuses: list[str] = []
+
+        async def sender(number: int) -> None:
+            while not over.is_set():
+                decision = a_decision("outage", seed=number, at=time.time())
+                await store.record(decision)
+                began = time.perf_counter()
+                statuses.append((await store.append(a_row(decision))).status)
+                took.append(time.perf_counter() - began)
+                await asyncio.sleep(0.02)
+
+        senders = [asyncio.create_task(sender(n)) for n in range(8)]
+        await asyncio.sleep(1)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(down_s)
+        journaled = (await store.health()).journal_depth
+        await asyncio.to_thread(server.start)
+        back = time.perf_counter()
+        while (await store.health()).journal_depth:  # noqa: ASYNC110  health is asked for
+            await asyncio.sleep(0.05)
+        drained_s = time.perf_counter() - back
+        over.set()
+        await asyncio.gather(*senders)
+        following = Following(store, "outage")
+        await following.catch_up()
+        return {
+            "down_s": down_s,
+            "acknowledged": len(statuses),
+            "journaled": statuses.count("journaled"),
+            "waiting_when_it_returned": journaled,
+            "all_in_the_log_after_s": round(drained_s, 2),
+            "ack_p99_ms": round(float(np.percentile(took, 99)) * 1e3, 1),
+            "lost": len(statuses) - following.entries,
+        }
+
+
+BENCHES: dict[str, Callable[[bool], Figures]] = {
+    "rows": rows,
+    "sqlite": sqlite,
+    "gap": gap,
+    "kills": kills,
+    "outage": outage,
+}
+
+
+def main() -> None:
+    """Run what was asked for, print the figures, and keep them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], metavar="name")
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    given = parser.parse_args()
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in given.names or BENCHES:
+        figures = BENCHES[name](given.quick)
+        print(f"{name}: " + ", ".join(f"{k}={v}" for k, v in figures.items()))
+        kept[name] = {**figures, "quick": given.quick}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""How far each implicit signal is believed, and what it therefore teaches.
+
+A signal is one outcome of a channel that says something about nearly every decision: no error, a
+retry, a refusal, a copy. For outcome k let m_k be the expected quality of decisions that show it
+(learned from those that were rated too), P_k how often it occurs, and b = sum P_k m_k the channel's
+mean. The share of the variance of quality that the channel explains is
+
+    R2 = sum P_k (m_k - b)^2 / (b (1 - b)),
+
+which for one verdict that is right with probability r, at b = 1/2, is (2r - 1)^2. An implicit
+signal therefore teaches with weight R2 beside a rating's 1. What it teaches is
+
+    quality = b + s (m_k - b),
+
+with one stretch s for the whole channel: the largest that keeps every outcome in [0, 1], but no
+more than 1/R2, which would undo the noise altogether. (For the verdict above that is the verdict
+itself: (y - (1 - r)) / (2r - 1), clipped.) Since sum P_k (quality_k - b) = 0, signals move no model
+up or down for being used; only models whose outcomes differ from the channel's mean move.
+
+All that is learned is counts, so tables of replicas merge by adding them up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from conduit.core.errors import InvalidInput, finite
+from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior
+
+_UNKNOWN: Final = Prior(DEFAULT_PRIOR_WEIGHT / 2, DEFAULT_PRIOR_WEIGHT / 2)
+_LEAST_SPREAD: Final = 1e-9
+# A signal that says more outranks one that says less of the same decision, by this small a margin.
+_RANKING: Final = 0.01
+
+Verdict = tuple[str, bool]  # the kind, and whether it speaks for the answer
+
+
+class Counts(NamedTuple):
+    """How often a verdict was seen, and how often a rating agreed with it or not."""
+
+    seen: float = 0.0
+    agree: float = 0.0
+    disagree: float = 0.0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return both together."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reliability:
+    """What one kind of signal is worth now, within its channel."""
+
+    right_when_good: float  # P(the answer is good | the signal speaks for it)
+    right_when_bad: float  # P(the answer is bad | the signal speaks against it)
+    mean: float = 0.5  # of quality over the channel
+    stretch: float = math.inf
+    weight: float | None = None  # None: that of this signal alone
+
+    @classmethod
+    def of(cls, right: float) -> Reliability:
+        """Return the reliability of a signal that stands alone, right with this probability."""
+        right = finite(right, "right", low=0.0, high=1.0)
+        return cls(right_when_good=right, right_when_bad=right)
+
+    def expected(self, quality: float) -> float:
+        """Return the expected quality of an answer of which the signal says `quality`."""
+        low = 1.0 - self.right_when_bad
+        return low + quality * (self.right_when_good - low)
+
+
+def evidence_of(quality: float, reliability: Reliability) -> tuple[float, float]:
+    """Return the quality in [0, 1] and the weight that a signal's verdict teaches."""
+    said = finite(quality, "quality", low=0.0, high=1.0)
+    mean, expected = reliability.mean, reliability.expected(said)
+    weight = reliability.weight
+    if weight is None:
+        spread = reliability.right_when_good + reliability.right_when_bad - 1.0
+        weight = min(spread * spread, 1.0)
+    stretch = min(reliability.stretch, 1.0 / weight) if weight > 0.0 else 0.0
+    taught = mean + stretch * (expected - mean)
+    return min(max(taught, 0.0), 1.0), weight * (1.0 + _RANKING * abs(expected - mean))
+
+
+class _Channel(NamedTuple):
+    mean: float
+    stretch: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class ReliabilityTable:
+    """What was learned of every kind of signal, as counts; the priors are held apart."""
+
+    counts: Mapping[Verdict, Counts] = field(default_factory=dict)
+    priors: Mapping[str, Prior] = field(default_factory=lambda: SIGNAL_RELIABILITY, compare=False)
+
+    # learning ------------------------------------------------------------------------------------
+
+    def seen(self, kind: str, quality: float, weight: float = 1.0) -> ReliabilityTable:
+        """Count a signal as seen, whether or not its decision will be rated."""
+        return self._plus((kind, quality >= 0.5), Counts(seen=_positive(weight)))
+
+    def updated(
+        self, kind: str, agreed: bool | float, weight: float = 1.0, *, good: bool
+    ) -> ReliabilityTable:
+        """Count whether a rating agreed with a verdict (or how far, 0 to 1)."""
+        share = finite(float(agreed), "agreed", low=0.0, high=1.0)
+        weight = _positive(weight)
+        return self._plus(
+            (kind, good), Counts(agree=weight * share, disagree=weight * (1.0 - share))
+        )
+
+    def learned(
+        self, kind: str, implicit: float, explicit: float, weight: float = 1.0
+    ) -> ReliabilityTable:
+        """Learn from a decision that has a signal and a rating, both as qualities."""
+        right = finite(explicit, "explicit", low=0.0, high=1.0)
+        good = implicit >= 0.5
+        return self.updated(kind, right if good else 1.0 - right, weight, good=good)
+
+    def merged(self, other: ReliabilityTable) -> ReliabilityTable:
+        """Return what both tables learned; the order does not matter."""
+        counts = dict(self.counts)
+        for verdict, more in other.counts.items():
+            counts[verdict] = counts.get(verdict, Counts()).plus(more)
+        return ReliabilityTable(counts, self.priors)
+
+    def _plus(self, verdict: Verdict, more: Counts) -> ReliabilityTable:
+        known = self.counts.get(verdict, Counts())
+        return ReliabilityTable({**self.counts, verdict: known.plus(more)}, self.priors)
+
+    # reading -------------------------------------------------------------------------------------
+
+    def right(self, kind: str, *, good: bool) -> float:
+        """Return the probability that a verdict is right."""
+        prior, counts = self.priors.get(kind, _UNKNOWN), self.counts.get((kind, good), Counts())
+        agree = prior.agree + counts.agree
+        return agree / (agree + prior.disagree + counts.disagree)
+
+    def reliability_of(self, kind: str) -> Reliability:
+        """Return what a kind is worth now, for `evidence_of`."""
+        mean, stretch, weight = self._channel
+        return Reliability(
+            right_when_good=self.right(kind, good=True),
+            right_when_bad=self.right(kind, good=False),
+            mean=mean,
+            stretch=stretch,
+            weight=weight,
+        )
+
+    def weight_of(self, kind: str, quality: float = 0.0) -> float:
+        """Return the weight in (0, 1) of a kind's evidence beside that of a rating."""
+        return evidence_of(quality, self.reliability_of(kind))[1]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return, for each verdict that was seen or rated, its counts and how often it is right."""
+        return {
+            f"{kind}{'+' if good else '-'}": {
+                **counts._asdict(),
+                "right": self.right(kind, good=good),
+            }
+            for (kind, good), counts in sorted(self.counts.items())
+        }
+
+    @cached_property
+    def _channel(self) -> _Channel:
+        shares, means = self._outcomes()
+        total = sum(shares)
+        mean = sum(p * m for p, m in zip(shares, means, strict=True)) / total
+        spread = sum(p * (m - mean) ** 2 for p, m in zip(shares, means, strict=True)) / total
+        weight = max(spread / max(mean * (1.0 - mean), _LEAST_SPREAD), _LEAST_SPREAD)
+        room = [((1.0 if m > mean else 0.0) - mean) / (m - mean) for m in means if m != mean]
+        return _Channel(mean, min([1.0 / weight, *room]), min(weight, 1.0))
+
+    def _outcomes(self) -> tuple[list[float], list[float]]:
+        """Return how often each verdict occurs and the quality that is expected then."""
+        usual = {
+            (kind, good): prior.seen / len(prior.verdicts)
+            for kind, prior in self.priors.items()
+            for good in prior.verdicts
+        }
+        shares, means = [], []
+        for kind, good in {**usual, **self.counts}:
+            seen = self.counts.get((kind, good), Counts()).seen
+            right = self.right(kind, good=good)
+            shares.append(usual.get((kind, good), 0.0) + seen)
+            means.append(right if good else 1.0 - right)
+        return shares, means
+
+    # keeping -------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return JSON of the counts that `from_json` turns back into an equal table."""
+        rows = [[kind, good, *counts] for (kind, good), counts in sorted(self.counts.items())]
+        return json.dumps({"reliability": 1, "counts": rows}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(
+        cls, text: str, priors: Mapping[str, Prior] = SIGNAL_RELIABILITY
+    ) -> ReliabilityTable:
+        """Return what `to_json` was given, or raise InvalidInput for anything else."""
+        try:
+            data = json.loads(text)
+            rows: list[list[Any]] = data["counts"]
+            counts = {(str(r[0]), bool(r[1])): Counts(*map(_positive, r[2:])) for r in rows}
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise InvalidInput("not the JSON of a ReliabilityTable", field="reliability") from error
+        return cls(counts, priors)
+
+
+def _positive(value: float) -> float:
+    return finite(value, "weight", low=0.0)
