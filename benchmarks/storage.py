@@ -77,7 +77,7 @@ def rows(quick: bool) -> Figures:
     with PostgresServer() as server:
         url = server.create_database()
         upgrade(url)
-        base = Load(url=url, workers=4, rows=2500 if quick else 25_000, concurrency=96)
+        base = Load(url=url, workers=4, rows=2500 if quick else 25_000, concurrency=64)
         before = server_cpu_s(server)
         reports = run_together([replace(base, worker=w) for w in range(4)])
         return figures_of(base, reports, server_cpu_s(server) - before)

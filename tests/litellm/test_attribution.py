@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from litellm import Router
+from litellm.exceptions import APIConnectionError
 
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 from conduit_litellm import ConduitRoutingStrategy
@@ -185,7 +186,7 @@ async def test_a_stream_that_breaks_is_a_failure_of_its_deployment() -> None:
             stream = await router.acompletion(model="g", messages=marked(1), stream=True)
             try:
                 [chunk async for chunk in stream]
-            except litellm.exceptions.APIConnectionError:
+            except APIConnectionError:
                 pass
             else:
                 pytest.skip("this release of LiteLLM takes a cut stream for its end")

@@ -53,12 +53,12 @@ async def test_one_pool_serves_any_group(provider: LocalProvider, deploy: Deploy
     """With pool="*" the best deployment of any group serves a request, as the README says."""
     dear = {"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-3, "conduit_quality": 0.2}
     free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0, "conduit_quality": 0.9}
-    models = [deploy("dear", "gpt-4o", "dear", model_info=dear),
-              deploy("free", "gpt-4o-mini", "free", model_info=free)]  # fmt: skip
+    models = [deploy("dear", "gpt-4o", "d1", model_info=dear),
+              deploy("free", "gpt-4o-mini", "f1", model_info=free)]  # fmt: skip
     router, strategy = routed(models, pool="*")
     with strategy:
         served = await ask_many(router, "dear", 30)
-    assert served["free"] > 20
+    assert served["f1"] > 20
 
 
 async def test_a_deployment_in_cooldown_is_not_chosen(

@@ -16,6 +16,7 @@ from conduit.engines.executor.base import (
     AnswerStream,
     Call,
     Executor,
+    forgetting,
     timed_out,
 )
 from conduit.engines.executor.failures import meaning
@@ -158,6 +159,7 @@ class _Chain:
 
     def failure(self, attempt: _Attempt, error: ExecutionError, *, final: bool = False) -> None:
         """Note a failure; raise it when no other candidate should be tried."""
+        forgetting(error)  # it is kept in the record, and the frames would be kept with it
         means = meaning(error.kind)
         unfair = error.kind == "timeout" and not attempt.fair
         if means.doubtful:

@@ -199,10 +199,18 @@ async def test_an_executor_that_ignores_its_timeout_is_cut_off(stalls: Stalls) -
             await asyncio.sleep(60.0)
             raise AssertionError
 
-    started = time.monotonic()
+    started, records = time.monotonic(), list[AttemptRecord]()
     with pytest.raises(AllModelsFailed):
-        await run_chain(Deaf(lambda *_: ""), ARMS[:1], Call("?"), deadline=time.monotonic() + 0.1)
+        await run_chain(
+            Deaf(lambda *_: ""),
+            ARMS[:1],
+            Call("?"),
+            deadline=started + 0.1,
+            on_attempt=records.append,
+        )
     assert time.monotonic() - started <= 0.1 + stalls.late()
+    assert records[0].error is not None
+    assert records[0].error.__context__ is None
 
 
 # Callers
