@@ -39,6 +39,8 @@ def _renew_page() -> None:
     ]
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
+        if not isinstance(found.get("rows"), list):
+            continue  # a benchmark with a shape of its own
         parts += [
             "",
             f"## {found['title']}",
