@@ -75,6 +75,8 @@ def test_the_version_is_that_of_the_distribution() -> None:
 @pytest.mark.parametrize("package", list(packages()))
 def test_every_name_a_package_offers_resolves(package: str) -> None:
     """No package lists a name in `__all__` that it does not have."""
+    if package.startswith("conduit_litellm"):
+        pytest.importorskip("litellm")
     module = import_module(package)
     for name in getattr(module, "__all__", []):
         assert getattr(module, name) is not None, name
