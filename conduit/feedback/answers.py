@@ -58,7 +58,7 @@ _SPECIAL_END: Final = re.compile(
 )
 _THOUGHT: Final = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.S)
 _THOUGHT_OPEN: Final = re.compile(r"\s*<(?:think|thinking|reasoning)>")
-_SAYS_NOTHING: Final = re.compile(r"[\s.…\"'`*_~#>\u200b-\u200f\u2060\ufeff\u00ad-]*")
+_SAYS_NOTHING: Final = re.compile(r"[\s.…\"'`*_~#>\u200b-\u200f\u2060\ufeff\u00ad]*")
 _FENCED_NOTHING: Final = re.compile(r"```\w*\s*```")
 
 

@@ -8,7 +8,7 @@ the window.
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -22,9 +22,9 @@ from conduit.feedback.wording import Wording
 
 MAX_PER_USER: Final = 20
 MAX_USERS: Final = 10_000
-MAX_BYTES: Final = 16_000_000
-_ENTRY_BYTES: Final = 120  # of the objects around a packed trace, measured
-_USER_BYTES: Final = 900  # of the objects around one user's entries, measured
+MAX_BYTES: Final = 19_000_000
+_ENTRY_BYTES: Final = 130  # of the objects around a packed trace, measured
+_USER_BYTES: Final = 390  # of the objects around one user's entries, measured
 
 _MAGIC: Final = b"CQT1"
 # time, text hash, language, cues, kind of question, words of label, scale, and four lengths
@@ -119,7 +119,7 @@ class HistoryStats:
 
 @dataclass(slots=True)
 class _Entries:
-    packed: deque[tuple[float, bytes]]
+    packed: list[tuple[float, bytes]]  # at most `max_per_user`
     size: int = 0  # in bytes
 
 
@@ -149,7 +149,7 @@ class QueryHistoryTracker:
         key = user_key(trace.user_id)
         entries = self._users.get(key)
         if entries is None:
-            entries = self._users[key] = _Entries(deque())
+            entries = self._users[key] = _Entries([])
             self._grow(entries, _USER_BYTES)
         self._users.move_to_end(key)
         packed = pack_trace(trace)
@@ -200,7 +200,7 @@ class QueryHistoryTracker:
             self._users.popitem(last=False)
 
     def _drop_oldest(self, entries: _Entries) -> None:
-        _, packed = entries.packed.popleft()
+        _, packed = entries.packed.pop(0)
         self._grow(entries, -len(packed) - _ENTRY_BYTES)
 
     def _grow(self, entries: _Entries, size: int) -> None:

@@ -43,7 +43,7 @@ from conduit.feedback.lexicon import (
 
 # Of a longer text, three parts of this size are read: its head, its middle and its tail.
 PART_CHARS: Final = 400
-MAX_WORDS: Final = 66  # kept of a text, a third from either end and from the middle
+MAX_WORDS: Final = 48  # kept of a text, a third from either end and from the middle
 _PAIR_BITS: Final = 56
 _PAIRS: Final = (1 << _PAIR_BITS) - 1
 _FEWEST_PAIRS: Final = 4  # a shorter word is compared as a whole only
