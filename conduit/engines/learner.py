@@ -15,7 +15,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from conduit.core.errors import IncompatibleState, InvalidInput, finite, unknown_name
+from conduit.core.errors import (
+    IncompatibleState,
+    InvalidInput,
+    finite,
+    optional_finite,
+)
 from conduit.core.events import MOST_TOKENS, Outcome, Snapshot
 from conduit.core.models import ModelArm, Preferences
 from conduit.engines.bandits.arms import Arms, Expected, Parked, arm_in, prior_of, units_of
@@ -32,6 +37,7 @@ from conduit.engines.bandits.choices import LearnedChoice, floor_shares
 from conduit.engines.bandits.outcomes import (
     Calibration,
     Observed,
+    check_models,
     columns_of,
     step_of,
     weights_and_values,
@@ -167,15 +173,8 @@ class Learner:
             self._arms.read_known(self.policy.seen())
 
     def _row(self, model_id: str) -> int:
-        row = self._arms.row.get(model_id)
-        if row is None:
-            raise InvalidInput(
-                unknown_name("model", model_id, self.models),
-                field="model",
-                expected=f"one of {', '.join(self.models)}",
-                value=model_id,
-            )
-        return row
+        check_models((model_id,), self.models)
+        return self._arms.row[model_id]
 
     # deciding ------------------------------------------------------------------------------
 
@@ -249,6 +248,7 @@ class Learner:
         cost_weight: float | None = None,
     ) -> LearnedChoice:
         rows, ids = self._candidates(candidates)
+        optional_finite(cost_weight, "cost_weight")
         e = self._expect(x, finite(input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS))
         for model, usd in (saved_usd or {}).items():
             saved = finite(usd, "saved_usd", low=0.0)
@@ -265,7 +265,7 @@ class Learner:
             lever, known, pulls = lever[rows], known[:, rows], pulls[rows]
         quality, cost, latency, mean_cost, mean_latency = columns
         off = penalty(
-            preferences,
+            Preferences.of(preferences),
             cost,
             latency,
             mean_cost_usd=mean_cost,

@@ -61,7 +61,7 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
         """Connect to nothing yet; `journal_path` is a directory that processes may share."""
         self._url = DatabaseUrl.parse(url)
         self._raw_url = url
-        sessions = Sessions(engine_for(self._url), _dialect(self._url, store_text=store_text))
+        sessions = Sessions(engine_for(self._url), _dialect(self._url))
         Archive.__init__(self, sessions, clock)
         HistoryReader.__init__(self, sessions)
         Accounts.__init__(self, sessions, clock)
@@ -197,12 +197,12 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
         return pruned
 
 
-def _dialect(url: DatabaseUrl, *, store_text: bool) -> Dialect:
+def _dialect(url: DatabaseUrl) -> Dialect:
     if url.backend == "sqlite":
-        return SQLite(store_text=store_text)
+        return SQLite()
     from conduit.storage.postgres import Postgres  # asyncpg takes 0.1 s to import
 
-    return Postgres(store_text=store_text, pooled=url.pooled)
+    return Postgres(pooled=url.pooled)
 
 
 async def _counted(

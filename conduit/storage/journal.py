@@ -192,7 +192,9 @@ class _File:
         rest = b""
         while start + len(rest) < self.size:
             self._file.seek(start + len(rest))
-            *whole, rest = (rest + self._file.read(_READ_BYTES)).split(b"\n")
+            if not (data := self._file.read(_READ_BYTES)):
+                return  # somebody else cut the file
+            *whole, rest = (rest + data).split(b"\n")
             for line in whole:
                 start += len(line) + 1
                 if (text := _decoded(line)) is not None:

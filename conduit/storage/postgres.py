@@ -123,9 +123,8 @@ class Postgres:
     among = "= ANY(CAST(:{} AS text[]))"
     held = True
 
-    def __init__(self, *, store_text: bool = False, pooled: bool = False) -> None:
+    def __init__(self, *, pooled: bool = False) -> None:
         """`pooled`: transactions go to any session, so nothing may be prepared."""
-        self._store_text = store_text
         self._pooled = pooled
 
     def listed(self, values: Sequence[str]) -> list[str]:
@@ -143,7 +142,7 @@ class Postgres:
 
     async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
         """Write a batch in one transaction; a single statement is one by itself."""
-        tables = dict(rows_of(batch, store_text=self._store_text))
+        tables = dict(rows_of(batch))
         brought = tables.pop("decisions", []) if batch.feedback else []
         session = await self._session(connection)
         several = len(tables) + bool(batch.feedback) > 1

@@ -87,12 +87,11 @@ def to_decision(values: Sequence[Any], text: str | None = None) -> DecisionRecor
     return DecisionRecord(**fields, text=text)
 
 
-def response_row(r: ResponseRecord, *, store_text: bool) -> Row:
-    """Return the values of `RESPONSE_COLUMNS`, the text only where it may be kept."""
-    text = optional_clean(r.response.text) if store_text else None
+def response_row(r: ResponseRecord) -> Row:
+    """Return the values of `RESPONSE_COLUMNS`."""
     return (
         clean(r.id), clean(r.decision_id), clean(r.router), clean(r.response.model), r.created_at,
-        optional_clean(r.user_key), optional_clean(r.error), text,
+        optional_clean(r.user_key), optional_clean(r.error), optional_clean(r.response.text),
         *(getattr(r.response, name) for name in RESPONSE_NUMBERS),
     )  # fmt: skip
 
@@ -145,13 +144,12 @@ def feedback_row(arrived: Arrived) -> Row:
 Journaled = Arrived | DecisionRecord | ResponseRecord
 
 
-def to_json(item: Journaled, *, store_text: bool) -> str:
-    """Return one line that `from_json` turns back; text only where it may be kept."""
+def to_json(item: Journaled) -> str:
+    """Return one line that `from_json` turns back."""
     if isinstance(item, DecisionRecord):
-        value: Mapping[str, Any] = {"decision": _decision_json(item, store_text)}
+        value: Mapping[str, Any] = {"decision": _decision_json(item)}
     elif isinstance(item, ResponseRecord):
-        kept = list(response_row(item, store_text=store_text))
-        value = {"response": kept}
+        value = {"response": list(response_row(item))}
     else:
         brought = item.row.decision
         value = {
@@ -159,7 +157,7 @@ def to_json(item: Journaled, *, store_text: bool) -> str:
             "feedback": {
                 **{n: getattr(item.row, n) for n in _ROW_NAMES},
                 "evidence": asdict(item.row.evidence),
-                "decision": None if brought is None else _decision_json(brought, store_text),
+                "decision": None if brought is None else _decision_json(brought),
             },
         }
     return json.dumps(value, separators=(",", ":"))
@@ -168,10 +166,10 @@ def to_json(item: Journaled, *, store_text: bool) -> str:
 _ROW_NAMES = ("feedback_id", "router", "decision_id", "model", "kind", "user_key")
 
 
-def _decision_json(decision: DecisionRecord, store_text: bool) -> list[Any]:
+def _decision_json(decision: DecisionRecord) -> list[Any]:
     values: list[Any] = list(decision_row(decision))
     values[3] = base64.b64encode(values[3]).decode()
-    return [*values, optional_clean(decision.text) if store_text else None]
+    return [*values, optional_clean(decision.text)]
 
 
 def _from_decision_json(values: list[Any]) -> DecisionRecord:

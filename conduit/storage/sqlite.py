@@ -40,9 +40,6 @@ class SQLite:
     among = "IN (SELECT value FROM json_each(:{}))"
     held = False
 
-    def __init__(self, *, store_text: bool = False) -> None:
-        self._store_text = store_text
-
     def listed(self, values: Sequence[str]) -> str:
         """Return a list as `json_each` takes it."""
         return json.dumps(list(values))
@@ -55,7 +52,7 @@ class SQLite:
 
     async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
         """Write a batch."""
-        for table, rows in rows_of(batch, store_text=self._store_text):
+        for table, rows in rows_of(batch):
             await connection.exec_driver_sql(INSERT[table], rows)
         return await _append(connection, batch.feedback) if batch.feedback else []
 

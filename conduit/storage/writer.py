@@ -122,8 +122,7 @@ class GroupWriter:
     def record(self, item: DecisionRecord | ResponseRecord) -> None:
         """Queue a decision or an answer; the oldest go when the queue is full."""
         self._check_open()
-        if not self.store_text:
-            item = without_text(item)
+        item = self._discreet(item)
         self._records.setdefault(_key(item), item)
         while len(self._records) > QUEUED_RECORDS:
             self._records.popitem(last=False)
@@ -144,7 +143,11 @@ class GroupWriter:
             return row
         if row.decision.id in self._known:
             return replace(row, decision=None)
-        return row if self.store_text else replace(row, decision=without_text(row.decision))
+        return replace(row, decision=self._discreet(row.decision))
+
+    def _discreet(self, item: T) -> T:
+        """Return a decision or an answer as it may be kept: this is where texts are left out."""
+        return item if self.store_text else without_text(item)
 
     def pending(self, decision_id: str) -> DecisionRecord | None:
         """Return a decision that is queued but not written."""
@@ -189,7 +192,7 @@ class GroupWriter:
         """Journal what could not be written, so that the next process writes it."""
         if self._records:
             try:
-                journal.append([self._line(item) for item in self._records.values()])
+                journal.append([to_json(item) for item in self._records.values()])
             except StorageUnavailable as error:
                 log.warning("%d decisions and answers are lost: %s", len(self._records), error)
         journal.close()
@@ -291,7 +294,7 @@ class GroupWriter:
         try:
             if self.journal is None:
                 raise StorageUnavailable(self.outage or "the database is away")
-            lines = [self._line(self._with_decision(w.arrived)) for w in group]
+            lines = [to_json(self._with_decision(w.arrived)) for w in group]
             await asyncio.to_thread(self.journal.append, lines)
         except StorageUnavailable as error:
             for waiting in group:
@@ -305,9 +308,6 @@ class GroupWriter:
         if arrived.row.decision is not None or queued is None:
             return arrived
         return Arrived(replace(arrived.row, decision=queued), arrived.at)
-
-    def _line(self, item: Journaled) -> str:
-        return to_json(item, store_text=self.store_text)
 
     async def _recovery(self) -> None:
         """Bring the journal into the database, and try until the database is back."""
@@ -347,7 +347,7 @@ class GroupWriter:
         """Return what lines hold; one that another version wrote must not block the others."""
         for line in lines:
             try:
-                yield from_json(line)
+                yield self._discreet(from_json(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.counters.refused += 1
                 log.warning("A line of the journal cannot be read: %s", type(error).__name__)
@@ -363,7 +363,10 @@ def cleaned(row: FeedbackRow) -> FeedbackRow:
 
 
 def without_text(item: T) -> T:
-    """Return a decision or an answer without the text of a user or a model."""
+    """Return a decision, an answer or feedback without the text of a user or a model."""
+    if isinstance(item, Arrived) and item.row.decision is not None:
+        brought = without_text(item.row.decision)
+        return replace(item, row=replace(item.row, decision=brought))
     if isinstance(item, DecisionRecord) and item.text is not None:
         return replace(item, text=None)
     if isinstance(item, ResponseRecord) and item.response.text is not None:
@@ -443,13 +446,13 @@ def judged(
     return StorageUnavailable("the row met one that was being deleted; give it again")
 
 
-def rows_of(batch: Batch, *, store_text: bool) -> Iterable[tuple[str, list[Row]]]:
+def rows_of(batch: Batch) -> Iterable[tuple[str, list[Row]]]:
     """Return what a batch adds to each table beside the feedback, tables without rows left out."""
-    texts = [d for d in batch.decisions if store_text and d.text is not None]
+    texts = [d for d in batch.decisions if d.text is not None]
     for table, rows in (
         ("decisions", [decision_row(d) for d in batch.decisions]),
         ("queries", [(clean(d.id), optional_clean(d.text)) for d in texts]),
-        ("responses", [response_row(r, store_text=store_text) for r in batch.responses]),
+        ("responses", [response_row(r) for r in batch.responses]),
     ):
         if rows:
             yield table, rows

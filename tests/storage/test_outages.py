@@ -30,15 +30,15 @@ from tests.storage.load import Replica as Following
 CANARY = "canary-7d1f"
 
 
-async def sessions_of(url: str) -> list[str]:
-    """Return the states of Conduit's sessions in a database."""
+async def sessions_of(url: str) -> dict[int, str]:
+    """Return Conduit's sessions in a database with their states."""
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(
-        "SELECT state FROM pg_stat_activity WHERE application_name = 'conduit'"
+        "SELECT pid, state FROM pg_stat_activity WHERE application_name = 'conduit'"
         " AND datname = current_database()"
     )
     await connection.close()
-    return [row["state"] for row in rows]
+    return {row["pid"]: row["state"] for row in rows}
 
 
 async def until_drained(store: DatabaseStore) -> float:
@@ -150,7 +150,7 @@ async def test_a_network_that_swallows_everything(
         log = await read_log(store, "r")
         assert sorted(e.row.feedback_id for e in log) == ["at once", "before", "unsure"]
         assert (await store.append(a_row(decision, "unsure"))).status == "duplicate"
-    assert set(await sessions_of(database)) <= {"idle"}
+    assert set((await sessions_of(database)).values()) <= {"idle"}
 
 
 @pytest.mark.parametrize("faults", [Faults(reset=True), Faults(slice_bytes=7, latency_s=0.001)])
@@ -240,6 +240,9 @@ async def test_cancelling_anywhere_leaks_nothing(url: str) -> None:
     async with DatabaseStore(url, clock=ManualClock()) as store:
         decision = a_decision("r")
         await store.append(a_row(decision, "first", decision=decision))
+        await store.tail("r")
+        shared = url.startswith("postgresql")
+        before = await sessions_of(url) if shared else {}
         for step in range(25):
             row = a_row(decision, f"f{step}")
             for work in (
@@ -254,14 +257,15 @@ async def test_cancelling_anywhere_leaks_nothing(url: str) -> None:
             ack = await store.append(row)
             assert ack.status in ("stored", "duplicate")
         assert len(await read_log(store, "r")) == 26
-        if url.startswith("postgresql"):
+        if shared:
             await asyncio.sleep(0.05)
-            states = await sessions_of(url)
-            assert len(states) <= 2 * POOL_SIZE
-            assert set(states) <= {"idle"}
-    if url.startswith("postgresql"):
+            after = await sessions_of(url)
+            assert before.keys() <= after.keys()  # a caller who leaves costs nobody a connection
+            assert len(after) <= 2 * POOL_SIZE
+            assert set(after.values()) <= {"idle"}
+    if shared:
         await asyncio.sleep(0.05)
-        assert await sessions_of(url) == []
+        assert await sessions_of(url) == {}
 
 
 async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> None:

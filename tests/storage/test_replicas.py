@@ -160,7 +160,10 @@ async def test_forgetting_reaches_every_replica(url: str) -> None:
     await one.forget("me")
     with pytest.raises(Rebuild):
         await other.tail("r", cursor)
+    await other.save_snapshot("r", cursor, b"both")  # it has not heard of it yet
     assert await other.load_snapshot("r") is None
+    kept = await other._sessions.fetch("look", "SELECT id FROM snapshots", {})
+    assert list(kept) == []
     assert [e.decision.id for e in await read_log(other, "r")] == [theirs.id]
     await one.close()
     await other.close()

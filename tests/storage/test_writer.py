@@ -227,6 +227,62 @@ async def test_what_a_process_leaves_behind_is_taken_up(database: Database, tmp_
     await heir.close()
 
 
+async def test_feedback_of_a_killed_process_brings_its_decision(
+    database: Database, tmp_path: Path
+) -> None:
+    """A decision that was only queued when its process was killed comes with its feedback."""
+    database.away = True
+    killed = writer_of(database, tmp_path)
+    decision = a_decision("r", id="d")
+    killed.record(decision)
+    await killed.append(a_row(decision, "f"))
+    assert killed.journal is not None
+    killed.journal.close()  # as a kill does: locks go, and the queue is lost
+    database.away = False
+    killed.commit = Database().commit
+    heir = writer_of(database, tmp_path)
+    async with asyncio.timeout(5):
+        while "f" not in database.rows:  # noqa: ASYNC110  the files are adopted in the background
+            await asyncio.sleep(0.01)
+    assert list(database.decisions) == ["d"]
+    await heir.close()
+    await killed.close()
+
+
+@pytest.mark.parametrize("store_text", [False, True])
+async def test_texts_are_left_out_at_every_entrance(
+    database: Database, tmp_path: Path, store_text: bool
+) -> None:
+    """Without store_text a text goes no further than the writer, from wherever it comes."""
+    database.away = True
+    earlier = GroupWriter(
+        database.commit, journal=Journal(tmp_path, "db"), clock=ManualClock(), store_text=True
+    )
+    earlier.start()
+    left = a_decision("r", id="left", text="a text")
+    await earlier.append(a_row(left, decision=left))
+    await earlier.close()
+    database.away = False
+    writer = GroupWriter(
+        database.commit, journal=Journal(tmp_path, "db"), clock=ManualClock(), store_text=store_text
+    )
+    writer.start()
+    queued = a_decision("r", id="queued", text="x")
+    brought = a_decision("r", id="brought", text="x")
+    writer.record(queued)
+    writer.record(an_answer(queued, text="x"))
+    await writer.append(a_row(brought, decision=brought))
+    await writer.flush()
+    async with asyncio.timeout(5):
+        while "left" not in database.decisions:  # noqa: ASYNC110  adopted in the background
+            await asyncio.sleep(0.01)
+    texts = [d.text for d in database.decisions.values()]
+    texts += [r.response.text for b in database.batches for r in b.responses]
+    assert len(texts) == 4
+    assert all((text is not None) == store_text for text in texts)
+    await writer.close()
+
+
 async def test_a_line_of_another_version_blocks_nothing(database: Database, tmp_path: Path) -> None:
     """A journal line that cannot be read is counted, and the lines after it are taken."""
     database.away = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +37,6 @@ UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
 UNKNOWN_QUALITY_OBSERVATIONS = 2.0
 LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
 DEFAULT_NOISE = 0.5  # sd of one rating before any was seen: the widest a number in [0, 1] has
-
-
-class Estimates(Protocol):
-    """One half of a policy: what is believed of every row."""
-
-    def add_row(self, prior: ArmPrior) -> None: ...  # noqa: D102
-    def remove_row(self, row: int) -> None: ...  # noqa: D102
-    def predict(self, x: Floats) -> Prediction: ...  # noqa: D102
-    def update(self, row: int, x: Floats, step: Step) -> None: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -406,6 +397,8 @@ class RidgeArms(_Sums):
         self.x_count += count
         if self.x_count > LEAST_WEIGHT:
             np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
+        else:  # all of it was taken back
+            self._pair[:, 1] = np.eye(self.dim)[0]
 
     def settle(self) -> None:
         """Solve the shared shift now, after many outcomes came at once."""
@@ -501,4 +494,4 @@ class RidgeArms(_Sums):
             self._solve_weights()
 
 
-__all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "Estimates", "RidgeArms"]
+__all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "RidgeArms"]

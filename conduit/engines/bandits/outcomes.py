@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -71,7 +71,7 @@ def columns_of(
 ) -> dict[str, dict[str, Floats]]:
     """Return, per model and field, an array of n values with NaN where nothing is known."""
     if isinstance(outcomes, Mapping):
-        _check_models(outcomes, models)
+        check_models(outcomes, models)
         given = {m: v if isinstance(v, Mapping) else {"quality": v} for m, v in outcomes.items()}
         return {m: _columns(v, n) for m, v in given.items()}
     if len(outcomes) != n:
@@ -81,7 +81,7 @@ def columns_of(
         )
     columns: dict[str, dict[str, Floats]] = {}
     for k, entry in enumerate(outcomes):
-        _check_models(entry, models)
+        check_models(entry, models)
         for model, seen in entry.items():
             column = columns.setdefault(model, {f: np.full(n, np.nan) for f in FIELDS})
             for name, value in _said(seen).items():
@@ -90,7 +90,8 @@ def columns_of(
     return columns
 
 
-def _check_models(given: Mapping[str, object], models: Sequence[str]) -> None:
+def check_models(given: Iterable[str], models: Sequence[str]) -> None:
+    """Refuse a name that is not that of a model."""
     for name in given:
         if name not in models:
             raise InvalidInput(
@@ -163,4 +164,7 @@ def _spends(column: Mapping[str, Floats], arm: ModelArm) -> Floats:
     return np.where(np.isnan(tokens), np.minimum(paid / price, MOST_TOKENS), tokens)
 
 
-__all__ = ["Calibration", "Observed", "columns_of", "spend_of", "step_of", "weights_and_values"]
+__all__ = [
+    "Calibration", "Observed", "check_models", "columns_of", "spend_of", "step_of",
+    "weights_and_values",
+]  # fmt: skip

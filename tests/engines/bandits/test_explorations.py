@@ -1,0 +1,116 @@
+"""Every rule picks as often as it says, and only what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conduit.engines.bandits.base import View
+from conduit.engines.bandits.choices import floor_shares
+from conduit.engines.bandits.explorations import (
+    BestQuality,
+    BetaThompson,
+    Cheapest,
+    CountBound,
+    Exploration,
+    Greedy,
+    NormalThompson,
+    Uniform,
+    UpperBound,
+)
+
+RULES = [
+    Greedy(), Greedy(0.3), UpperBound(0.1), CountBound(0.1), NormalThompson(0.05),
+    NormalThompson(0.05, 0.1), BetaThompson(), Uniform(), BestQuality(), Cheapest(),
+]  # fmt: skip
+
+
+def view_of(
+    quality: list[float],
+    cost: list[float] | None = None,
+    leverage: list[float] | None = None,
+    pulls: list[float] | None = None,
+    weight: float = 0.1,
+) -> View:
+    """Return a view in which the dearest arm's cost takes off `weight`."""
+    k = len(quality)
+    usd = np.array(cost or [1.0] * k)
+    return View(
+        np.array(quality),
+        weight * usd / usd.max(),
+        usd,
+        np.array(leverage or [0.02] * k),
+        np.array(pulls or [0.0] * k),
+    )
+
+
+VIEWS = [
+    view_of([0.6, 0.62, 0.65, 0.5], [0.1, 0.2, 1.0, 0.01], [0.02, 0.3, 0.01, 0.05], [9, 2, 40, 5]),
+    view_of([0.70, 0.71, 0.69], leverage=[0.001, 0.02, 0.5]),
+    view_of([0.5, 0.5, 0.5]),
+    view_of([0.9, 0.9, 0.2], [1.0, 1.0, 1.0]),
+    view_of([1.2, -0.1], leverage=[0.5, 0.5]),  # a regression may leave [0, 1]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=range(len(VIEWS)))
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_picks_are_as_frequent_as_propensities_say(rule: Exploration, view: View) -> None:
+    """In 20,000 picks every arm comes as often as its propensity, which sum to one."""
+    rng = np.random.default_rng(5)
+    shares = rule.propensities(view)
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares.min() >= 0.0
+    picks = np.array([rule.select(view, rng) for _ in range(20_000)])
+    often = np.bincount(picks, minlength=shares.size) / picks.size
+    tolerance = 4.5 * np.sqrt(shares * (1.0 - shares) / picks.size) + 5e-4
+    assert (np.abs(often - shares) <= tolerance).all(), (often, shares)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_one_arm_is_certain(rule: Exploration) -> None:
+    """Where there is nothing to choose from, nothing is left to chance."""
+    view = view_of([0.4])
+    assert rule.select(view, np.random.default_rng(0)) == 0
+    assert rule.propensities(view).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "best"),
+    [(Greedy(), 1), (UpperBound(0.0), 1), (BestQuality(), 2), (Cheapest(), 0)],
+    ids=str,
+)
+def test_greed_follows_what_it_values(rule: Exploration, best: int) -> None:
+    """The greedy take the greatest utility; the baselines look at quality or at cost alone."""
+    view = view_of([0.5, 0.62, 0.65], [0.1, 0.2, 1.0])
+    assert rule.select(view, np.random.default_rng(0)) == best
+    assert rule.propensities(view)[best] == 1.0
+
+
+@pytest.mark.parametrize("rule", [UpperBound(0.1), CountBound(0.1)], ids=str)
+def test_bounds_prefer_what_is_less_known(rule: Exploration) -> None:
+    """Of two arms that are believed equal, the one with fewer observations is tried."""
+    view = view_of([0.6, 0.6], leverage=[0.01, 0.1], pulls=[100.0, 10.0])
+    assert rule.select(view, np.random.default_rng(0)) == 1
+
+
+def test_what_is_hardly_known_is_drawn_widely() -> None:
+    """The wide draw applies beyond the threshold alone: arms with a prior are drawn as before."""
+    known, unknown = (
+        view_of([0.6, 0.65], leverage=[0.03, 0.08]),
+        view_of([0.6, 0.65], leverage=[0.03, 0.5]),
+    )
+    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.1)
+    np.testing.assert_array_equal(narrow.propensities(known), wide.propensities(known))
+    assert wide.propensities(unknown)[0] > narrow.propensities(unknown)[0] + 0.02
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=8))
+def test_the_floor_is_shared_by_promise(quality: list[float]) -> None:
+    """The floor's shares sum to one, leave out nobody, and give more to the more promising."""
+    shares = floor_shares(view_of(quality))
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares.min() >= 0.5 / shares.size - 1e-12
+    assert shares[int(np.argmax(quality))] == shares.max()
