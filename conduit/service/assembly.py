@@ -1,0 +1,144 @@
+"""The one place where settings become objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from conduit.catalogue.models import provider_key_names
+from conduit.config import Settings, export_dotenv, load_settings
+from conduit.core.models import ModelArm
+from conduit.engines.budget import Budget
+from conduit.engines.executor.base import Executor
+from conduit.engines.router import Router
+from conduit.service.loop import HomeLoop
+from conduit.service.service import Service
+from conduit.storage.base import Store
+
+DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///conduit.db"
+
+
+def create_service_sync(**options: Any) -> Service:
+    """Return what `create_service` does, living in an event loop of its own, for synchronous code.
+
+    Use `complete_sync`, `run_sync` and, at the end, `close_sync`.
+    """
+    loop = HomeLoop()
+    loop.start()
+    try:
+        service = loop.run(create_service(**options))
+    except BaseException:
+        loop.stop()
+        raise
+    service.loop = loop
+    return service
+
+
+async def create_service(
+    *,
+    default_result_type: Any = str,
+    execution_backend: str | None = None,
+    models: Sequence[str | ModelArm] | None = None,
+    database_url: str | None = None,
+    redis_url: str | None = None,
+    executor: Executor | None = None,
+    budgets: Sequence[Budget] = (),
+    settings: Settings | None = None,
+    **options: Any,
+) -> Service:
+    """Return a service that is ready to answer.
+
+    Everything not given here comes from the environment, `.env`, `conduit.yaml` and defaults. The
+    history goes to `database_url`; without one, to the SQLite file `conduit.db`.
+    """
+    given = {"models": models, "database_url": database_url, "redis_url": redis_url,
+             "execution_backend": execution_backend, **options}  # fmt: skip
+    if settings is None:
+        export_dotenv(provider_key_names(), os.environ)  # vendors look for keys there alone
+        settings = load_settings(**{k: v for k, v in given.items() if v is not None})
+    store = await _opened_store(settings)
+    router = router_of(settings, store)
+    service = Service(
+        router,
+        executor or executor_of(settings),
+        default_result_type=default_result_type,
+        timeout_s=settings.timeout_s,
+        budgets=(*budgets, *budgets_of(settings)),
+        store=store,
+    )
+    try:
+        await router.cache.get("warm-up")  # a Redis that is not there is warned about now
+        await router.start()
+    except BaseException:
+        await service.close()
+        raise
+    return service
+
+
+async def _opened_store(settings: Settings) -> Store:
+    from conduit.storage.database import open_store
+
+    return await open_store(
+        settings.database_url or DEFAULT_DATABASE_URL,
+        store_text=settings.store_text,
+        journal_path=settings.journal_path,
+    )
+
+
+def router_of(settings: Settings, store: Store | None = None) -> Router:
+    """Return the router that the settings describe."""
+    return Router(
+        settings.models,
+        bandit_algorithm=settings.bandit_algorithm,
+        use_hybrid=settings.use_hybrid,
+        preferences=settings.preferences,
+        embedding_model=settings.embedding_model,
+        cache_enabled=settings.cache_enabled or settings.redis_url is not None,
+        redis_url=settings.redis_url,
+        cache_ttl=settings.cache_ttl,
+        store=store,
+        seed=settings.seed,
+        name=settings.router_name,
+        secret=None if settings.secret is None else settings.secret.get_secret_value(),
+        floor=settings.exploration_floor,
+        prior_observations=settings.prior_observations,
+        store_text=settings.store_text,
+        decision_ttl_s=settings.feedback_days * 86_400.0,
+    )
+
+
+def executor_of(settings: Settings) -> Executor:
+    """Return the executor that the settings name."""
+    if settings.execution_backend == "litellm":
+        from conduit.engines.executor.litellm import LiteLLMExecutor
+
+        return LiteLLMExecutor()
+    from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
+
+    return PydanticAIExecutor()
+
+
+def budgets_of(settings: Settings) -> tuple[Budget, ...]:
+    """Return the spend limit that the settings describe, if they do."""
+    if settings.budget_usd is None:
+        return ()
+    return (
+        Budget(
+            settings.budget_usd,
+            per=settings.budget_per,
+            scope=settings.budget_scope,
+            pace=settings.budget_pace,
+        ),
+    )
+
+
+def create_router(
+    arms: Sequence[str | ModelArm] | None = None,
+    algorithm: str | None = None,
+    **options: Any,
+) -> Router:
+    """Return a router over the given models and policy; `options` are those of `Router`."""
+    if algorithm is not None:
+        options["bandit_algorithm"] = algorithm
+    return Router(arms, **options)

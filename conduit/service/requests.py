@@ -1,0 +1,89 @@
+"""What a request is: the prompt on its way, what was decided and what its attempts showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conduit.core.models import (
+    ModelArm,
+    Preferences,
+    Query,
+    QueryConstraints,
+    Response,
+    RoutingDecision,
+    RoutingResult,
+)
+from conduit.engines.budget import Hold
+from conduit.engines.executor.base import Answer, Call
+from conduit.engines.executor.chain import AttemptRecord
+
+
+@dataclass(slots=True)
+class Request:
+    """One prompt on its way."""
+
+    id: str
+    query: Query
+    decision: RoutingDecision
+    arms: Sequence[ModelArm]
+    call: Call
+    deadline: float  # on the monotonic clock
+    hold: Hold | None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+
+    @property
+    def response(self) -> Response | None:
+        """Return what the attempt that answered took, once there is one."""
+        last = self.attempts[-1] if self.attempts else None
+        return None if last is None or last.failure is not None else last.response
+
+    def spent_usd(self) -> float | None:
+        """Return what the attempts cost together, or None when an answer's cost is unknown."""
+        if any(
+            a.failure is None and (a.response is None or a.response.cost_usd is None)
+            for a in self.attempts
+        ):
+            return None
+        return sum(a.response.cost_usd or 0.0 for a in self.attempts if a.response is not None)
+
+    def result(self, answer: Answer[Any]) -> RoutingResult[Any]:
+        """Return the answer with its receipt."""
+        return RoutingResult(
+            id=self.id,
+            data=answer.data,
+            model=answer.response.model,
+            decision=self.decision,
+            response=answer.response,
+            messages=answer.messages,
+        )
+
+
+def query_of(
+    prompt: str | Sequence[Any],
+    *,
+    user_id: str | None,
+    task: str | None,
+    context: Mapping[str, Any] | None,
+    constraints: QueryConstraints | Mapping[str, Any] | None,
+    preferences: Preferences | str | Mapping[str, Any] | None,
+    conversation_id: str | None,
+) -> Query:
+    """Return what is routed for a prompt."""
+    return Query(
+        text=text_of(prompt),
+        user_id=user_id,
+        task=task,
+        context=context,
+        constraints=QueryConstraints.of(constraints),
+        preferences=None if preferences is None else Preferences.of(preferences),
+        conversation_id=conversation_id,
+    )
+
+
+def text_of(prompt: str | Sequence[Any]) -> str:
+    """Return what text there is in a prompt: images are routed by the text beside them."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(part for part in prompt if isinstance(part, str)) or "(no text)"

@@ -1,0 +1,354 @@
+"""The service: a prompt in, the answer of the model that was worth it out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+from conduit.core.errors import ConduitError, InvalidInput
+from conduit.core.models import (
+    Feedback,
+    ModelArm,
+    Preferences,
+    QueryConstraints,
+    RoutingResult,
+)
+from conduit.engines.budget import Budget, Budgets
+from conduit.engines.executor.base import Call, Executor
+from conduit.engines.executor.chain import ChainStream, run_chain, stream_chain
+from conduit.engines.executor.health import ModelHealth
+from conduit.engines.router import Router
+from conduit.evaluation.calibration import CalibrationReport, calibrate
+from conduit.evaluation.graders import Grader, Prompt
+from conduit.feedback.collector import FeedbackCollector
+from conduit.service.desk import Desk
+from conduit.service.loop import HomeLoop
+from conduit.service.readings import Health, ServiceStats
+from conduit.service.requests import Request, query_of
+from conduit.storage.base import Ack, Store
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT_S = 60.0
+
+
+class Service:
+    """Completes prompts with the model that the router picks, and teaches it what came of it."""
+
+    def __init__(
+        self,
+        router: Router,
+        executor: Executor,
+        *,
+        default_result_type: Any = str,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        budgets: Sequence[Budget] = (),
+        collector: FeedbackCollector | None = None,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Put the parts together; `store` is closed with the service when it is given."""
+        self.router = router
+        self.executor = executor
+        self.default_result_type = default_result_type
+        self.timeout_s = timeout_s
+        self.health_of_models = ModelHealth()
+        self.collector = collector or FeedbackCollector(router)
+        self.loop = HomeLoop()
+        self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
+        self._desk = Desk(router, self.collector, self._budgets, self.health_of_models, clock=clock)
+        self._store = store
+
+    # answering ---------------------------------------------------------------------------------
+
+    async def complete(
+        self,
+        prompt: str | Sequence[Any],
+        *,
+        result_type: Any = None,
+        user_id: str | None = None,
+        task: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        constraints: QueryConstraints | Mapping[str, Any] | None = None,
+        preferences: Preferences | str | Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        timeout_s: float | None = None,
+        fallback: bool = True,
+        **call: Any,
+    ) -> RoutingResult[Any]:
+        """Return the answer in the form asked for, with its receipt.
+
+        `call` takes what the executor's `Call` knows: message_history, system_prompt, tools,
+        toolsets, model_settings, deps, output_retries.
+        """
+        query = query_of(
+            prompt,
+            user_id=user_id,
+            task=task,
+            context=context,
+            constraints=constraints,
+            preferences=preferences,
+            conversation_id=conversation_id,
+        )
+        request = await self._desk.open(
+            query, self._call(prompt, result_type, call), self._within(timeout_s)
+        )
+        try:
+            served = await run_chain(
+                self.executor,
+                request.arms,
+                request.call,
+                deadline=request.deadline,
+                health=self.health_of_models,
+                on_attempt=request.attempts.append,
+                fallback=fallback,
+            )
+        finally:
+            await self._desk.close(request)
+        return request.result(served.answer)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        prompt: str | Sequence[Any],
+        *,
+        result_type: Any = None,
+        user_id: str | None = None,
+        task: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        constraints: QueryConstraints | Mapping[str, Any] | None = None,
+        preferences: Preferences | str | Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
+        timeout_s: float | None = None,
+        fallback: bool = True,
+        **call: Any,
+    ) -> AsyncIterator[AnswerInParts]:
+        """Give the answer piece by piece; leaving the context closes the connection."""
+        query = query_of(
+            prompt,
+            user_id=user_id,
+            task=task,
+            context=context,
+            constraints=constraints,
+            preferences=preferences,
+            conversation_id=conversation_id,
+        )
+        request = await self._desk.open(
+            query, self._call(prompt, result_type, call), self._within(timeout_s)
+        )
+        try:
+            async with stream_chain(
+                self.executor,
+                request.arms,
+                request.call,
+                deadline=request.deadline,
+                health=self.health_of_models,
+                on_attempt=request.attempts.append,
+                fallback=fallback,
+            ) as pieces:
+                yield AnswerInParts(request, pieces)
+        finally:
+            await self._desk.close(request)
+
+    def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
+        return Call(prompt, result_type=result_type or self.default_result_type, **options)
+
+    def _within(self, timeout_s: float | None) -> float:
+        return self.timeout_s if timeout_s is None else timeout_s
+
+    async def complete_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        concurrency: int = 8,
+        progress: bool = True,
+        **options: Any,
+    ) -> list[RoutingResult[Any] | ConduitError]:
+        """Return one result per prompt, in order; a failure is its error, as a value."""
+        if concurrency < 1:
+            raise InvalidInput("concurrency must be at least 1", field="concurrency")
+        from conduit.progress import progress_bar
+
+        gate = asyncio.Semaphore(concurrency)
+        with progress_bar("Completing", len(prompts), shown=progress) as advance:
+
+            async def one(prompt: str) -> RoutingResult[Any] | ConduitError:
+                async with gate:
+                    try:
+                        return await self.complete(prompt, **options)
+                    except ConduitError as error:
+                        return error
+                    finally:
+                        advance()
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(prompt)) for prompt in prompts]
+        return [task.result() for task in tasks]
+
+    async def calibrate(
+        self,
+        prompts: Sequence[Prompt | str | Mapping[str, Any]],
+        *,
+        grader: Grader | type | None = None,
+        models: Sequence[str] | None = None,
+        max_usd: float | None = None,
+        result_type: Any = None,
+        concurrency: int = 8,
+        progress: bool = True,
+        resume: bool = True,
+    ) -> CalibrationReport:
+        """Have every model answer every prompt, grade the answers, and start warm.
+
+        `grader` is a callable, a pydantic type, or nothing where the prompts say what is expected.
+        """
+        from conduit.progress import progress_bar
+
+        total = len(prompts) * len(models or self.router.models)
+        with progress_bar("Calibrating", total, shown=progress) as advance:
+            return await calibrate(
+                self.router,
+                self.executor,
+                prompts,
+                grader=grader,
+                models=models,
+                max_usd=max_usd,
+                result_type=result_type or self.default_result_type,
+                concurrency=concurrency,
+                timeout_s=self.timeout_s,
+                resume=resume,
+                advance=advance,
+            )
+
+    def complete_sync(self, prompt: str | Sequence[Any], **options: Any) -> RoutingResult[Any]:
+        """Return what `complete` would, from a thread without a running event loop."""
+        return self.run_sync(self.complete(prompt, **options))
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something in this service's own event loop, from another thread or after it."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.loop.run(work)
+        work.close()
+        raise RuntimeError("an event loop is running in this thread: await the coroutine instead")
+
+    # feedback ----------------------------------------------------------------------------------
+
+    async def submit_feedback(
+        self,
+        response_id: str,
+        *,
+        quality_score: float | None = None,
+        user_rating: float | None = None,
+        met_expectations: bool | None = None,
+        comments: str | None = None,
+        feedback_id: str | None = None,
+        user_id: str | None = None,
+    ) -> Ack:
+        """Keep an opinion about an answer and learn from it; returns once it is committed."""
+        feedback = Feedback(
+            quality_score=quality_score,
+            user_rating=user_rating,
+            met_expectations=met_expectations,
+            comments=comments,
+            feedback_id=feedback_id,
+            user_id=user_id,
+        )
+        decision, model = await self._desk.answer_of(response_id)
+        return await self.collector.submit(decision, feedback, model=model)
+
+    # readings and life -------------------------------------------------------------------------
+
+    async def get_stats(self) -> ServiceStats:
+        """Return what this service has done since it started."""
+        tally = self._desk.tally
+        return ServiceStats(
+            requests=tally.requests,
+            answered=tally.answered,
+            failed=tally.failed,
+            attempts=tally.attempts,
+            cost_usd=tally.cost_usd,
+            unknown_cost=tally.unknown_cost,
+            router=self.router.get_stats(),
+            signals=self.collector.stats(),
+            budget_left_usd=await self._budgets.left_usd(None) if self._budgets.budgets else None,
+        )
+
+    def get_models(self) -> tuple[ModelArm, ...]:
+        """Return the models that can be chosen."""
+        return self.router.models
+
+    async def health(self) -> Health:
+        """Return the truth about database, log, journal, cache and models."""
+        store = await self.router.store_health()
+        unavailable = self.health_of_models.blocked(time.monotonic())
+        stats = self.router.get_cache_stats()
+        return Health(
+            ok=store.ok and len(unavailable) < len(self.router.models),
+            store=store,
+            cache=str(stats.circuit_state or stats.backend),
+            models_unavailable=unavailable,
+            learning_paused=self.router.get_stats().learning_paused,
+            feedback_waiting=self._desk.waiting,
+        )
+
+    async def flush(self) -> None:
+        """Return once everything that was observed so far is committed and learned."""
+        await self._desk.flush()
+        await self.collector.flush()
+        await self.router.flush()
+
+    async def close(self) -> None:
+        """Finish the background work, save what was learned, and let go of every resource."""
+        await self.flush()
+        await self.collector.close()
+        await self.router.close()
+        await self.executor.close()
+        if self._store is not None:
+            await self._store.close()
+
+    def close_sync(self) -> None:
+        """Close the service, and the event loop that it lived in if that was its own."""
+        self.run_sync(self.close())
+        self.loop.stop()
+
+    async def __aenter__(self) -> Self:
+        """Load what was learned before."""
+        await self.router.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the service."""
+        await self.close()
+
+
+class AnswerInParts:
+    """An answer on its way; iterate, then read `result`."""
+
+    def __init__(self, request: Request, pieces: ChainStream) -> None:
+        """Wrap the pieces of a chain."""
+        self._request = request
+        self._pieces = pieces
+        self.decision = request.decision
+
+    @property
+    def id(self) -> str:
+        """Return the id under which feedback can be given."""
+        return self._request.id
+
+    @property
+    def model(self) -> str:
+        """Return the model that answers."""
+        return self._pieces.arm.id
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return text deltas, or ever more complete data where a type was asked for."""
+        return aiter(self._pieces)
+
+    @property
+    def result(self) -> RoutingResult[Any]:
+        """Return the whole answer; known once the pieces have ended."""
+        return self._request.result(self._pieces.answer)
