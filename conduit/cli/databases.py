@@ -149,7 +149,7 @@ def forget(
 
 async def _forgotten(user: str) -> int:
     from conduit.core.errors import InvalidInput
-    from conduit.engines.router import user_key
+    from conduit.engines.rows import user_key
 
     key = user_key(user)
     if not user or key is None:

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from typing import Any
 
 
 class ConduitError(Exception):
@@ -249,3 +250,16 @@ def _range_words(low: float | None, high: float | None) -> str:
 def _is_numpy_real(value: object) -> bool:
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     return getattr(value, "ndim", None) == 0 and kind in ("i", "u", "f")
+
+
+def known_fields(cls: type, values: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the values as keyword arguments of a dataclass, or name the one it does not have."""
+    known = [f.name for f in fields(cls)]
+    for name in values:
+        if name not in known:
+            raise InvalidInput(
+                unknown_name(kind, name, known),
+                field=str(name),
+                expected=f"one of {', '.join(known)}",
+            )
+    return dict(values)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
-from conduit.catalogue.models import arms_from_environment, complete_arm, default_arms
-from conduit.catalogue.pricing import with_list_price
+from conduit.catalogue.pool import arms_of, known_arm
 from conduit.core.errors import (
     ConfigurationError,
     InvalidInput,
@@ -27,9 +22,7 @@ from conduit.core.errors import (
     unknown_name,
 )
 from conduit.core.events import (
-    SOURCE_RANK,
     DecisionRecord,
-    Evidence,
     FeedbackRow,
     LogEntry,
     Snapshot,
@@ -50,7 +43,8 @@ from conduit.engines.bandits.policies import create_policy
 from conduit.engines.constraints import eligible
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Follower
-from conduit.engines.learner import FLOOR, Calibration, Learner, columns_of
+from conduit.engines.learner import FLOOR, Calibration, Learner
+from conduit.engines.rows import calibration_rows, lesson_of, record_of, row_of
 from conduit.storage import receipts
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Store, StoreHealth, new_id
 
@@ -60,7 +54,6 @@ REMEMBERED = 10_000  # decisions that feedback can name by id without asking the
 CONVERSATIONS = 10_000
 DECISION_TTL_S = 30 * 86_400.0
 CACHED_PREFIX_SAVES = 0.75  # of the input price, on a prompt prefix that the provider has cached
-IMPLICIT_WEIGHT = 0.25  # of a signal whose reliability nobody has told
 
 Arguments = (
     "models", "bandit_algorithm", "use_hybrid", "preferences", "embedding_model", "cache_enabled",
@@ -119,7 +112,7 @@ class Router:
         for argument in unknown:
             raise TypeError(unknown_name("Router argument", argument, Arguments))
         environ = os.environ if environ is None else environ
-        arms, self._note = _arms(models, environ, date.fromtimestamp(clock()))
+        arms, self._note = arms_of(models, environ, date.fromtimestamp(clock()))
         self.name = name
         self.preferences = Preferences.of(preferences)
         redis_url = redis_url or environ.get("REDIS_URL")
@@ -330,30 +323,10 @@ class Router:
     async def _write_decisions(self) -> None:
         while self._unwritten:
             decision, text = self._unwritten.popleft()
-            await self.store.record(self.record_of(decision, text=text))
-
-    def record_of(self, decision: RoutingDecision, *, text: str | None = None) -> DecisionRecord:
-        """Return the row of a decision: what feedback needs, and no text unless it is given."""
-        return DecisionRecord(
-            id=decision.id,
-            router=decision.router,
-            model=decision.selected_model,
-            x=decision.features.vector,
-            schema=decision.features.schema,
-            created_at=decision.created_at,
-            expires_at=decision.created_at + self.decision_ttl_s,
-            propensity=decision.propensity,
-            user_key=user_key(decision.user_id),
-            input_tokens=float(decision.features.token_estimate),
-            estimates={
-                m: {"quality": e.quality, "cost_usd": e.cost_usd, "latency_s": e.latency_s}
-                for m, e in decision.estimates.items()
-            },
-            text=text,
-        )
+            await self.store.record(record_of(decision, self.decision_ttl_s, text=text))
 
     def _receipt(self, decision: RoutingDecision) -> str:
-        return receipts.sign(self.record_of(decision), self._secret)
+        return receipts.sign(record_of(decision, self.decision_ttl_s), self._secret)
 
     # feedback ----------------------------------------------------------------------------------
 
@@ -372,8 +345,7 @@ class Router:
         if not self._ready:
             await self.start()
         record = await self._record(decision)
-        row = self.row_of(record, feedback, model=model)
-        ack = await self.store.append(row)
+        ack = await self.store.append(self._row(record, feedback, model))
         await self._follower.sync()
         return ack
 
@@ -388,69 +360,35 @@ class Router:
         if self.durable:
             raise ConfigurationError("a durable store is written to by feedback()", field="store")
         with self.lock:
-            record: DecisionRecord | str
             if isinstance(decision, RoutingDecision):
-                record = self._lesson_of(decision)
+                record = lesson_of(decision, self.decision_ttl_s)
             else:
                 record = _at_once(self._record(decision))
-            ack = _at_once(self.store.append(self.row_of(record, feedback, model=model)))
+            ack = _at_once(self.store.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor
             self._follower.apply(_at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
         return ack
 
-    def _lesson_of(self, decision: RoutingDecision) -> DecisionRecord:
-        """Return what teaching needs of a decision, without estimates that cost more than it."""
-        return DecisionRecord(
-            id=decision.id,
-            router=decision.router,
-            model=decision.selected_model,
-            x=decision.features.vector,
-            schema=decision.features.schema,
-            created_at=decision.created_at,
-            expires_at=decision.created_at + self.decision_ttl_s,
-            user_key=user_key(decision.user_id),
-            input_tokens=float(decision.features.token_estimate),
-        )
-
-    def row_of(
+    def _row(
         self,
-        record: DecisionRecord | str,
+        record: DecisionRecord,
         feedback: Feedback | ImplicitFeedback,
-        *,
-        model: str | None = None,
+        model: str | None,
     ) -> FeedbackRow:
-        """Return the row of the log that a piece of feedback becomes."""
-        known = isinstance(record, DecisionRecord)
-        if model is None:
-            if not known:
-                raise UnknownDecision(
-                    str(record), "not known here; name the model, or bring the receipt"
-                )
-            model = record.model  # type: ignore[union-attr]
-        evidence = evidence_of(feedback, now=self._clock())
-        return FeedbackRow(
-            feedback_id=feedback.feedback_id or evidence.key,
-            router=self.name,
-            decision_id=record.id if known else str(record),  # type: ignore[union-attr]
-            model=model,
-            evidence=evidence,
-            kind="explicit" if isinstance(feedback, Feedback) else feedback.signal,
-            user_key=user_key(feedback.user_id) if isinstance(feedback, Feedback) else None,
-            decision=record if known else None,  # type: ignore[arg-type]
-        )
+        return row_of(record, feedback, router=self.name, now=self._clock(), model=model)
 
-    async def _record(self, decision: RoutingDecision | str) -> DecisionRecord | str:
+    async def _record(self, decision: RoutingDecision | str) -> DecisionRecord:
         if isinstance(decision, RoutingDecision):
-            return self.record_of(decision)
+            return record_of(decision, self.decision_ttl_s)
         if receipts.is_receipt(decision):
             return receipts.verify(decision, self._secret, self._clock())
         known = self._recent.get(decision)
         if known is not None:
-            return self.record_of(known)
+            return record_of(known, self.decision_ttl_s)
         stored = await self.store.decision(self.name, decision)
         if stored is None:
             raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
-        return replace(stored)
+        return stored
 
     def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
         """Call a listener with every row of the log that the learner is taught."""
@@ -477,49 +415,18 @@ class Router:
         vectors = self.analyzer.vectors(texts, tasks)
         if not self.durable:
             return self.learner.fit(vectors, outcomes)
-        rows = self._calibration_rows(vectors, outcomes)
+        rows = calibration_rows(
+            vectors,
+            outcomes,
+            models=self.learner.models,
+            schema=self.analyzer.schema,
+            router=self.name,
+            now=self._clock(),
+            ttl_s=self.decision_ttl_s,
+        )
         await asyncio.gather(*(self.store.append(row) for row in rows))
         await self._follower.sync()
         return len(rows)
-
-    def _calibration_rows(
-        self, vectors: NDArray[np.float32], outcomes: Calibration
-    ) -> list[FeedbackRow]:
-        """Return the rows of the log that calibration becomes: one decision per text."""
-        columns = columns_of(outcomes, len(vectors), self.learner.models)
-        now, rows = self._clock(), []
-        records = [
-            DecisionRecord(
-                id=new_id(now),
-                router=self.name,
-                model=self.learner.models[0],
-                x=vector,
-                schema=self.analyzer.schema,
-                created_at=now,
-                expires_at=now + self.decision_ttl_s,
-            )
-            for vector in vectors
-        ]
-        for model, column in columns.items():
-            self.arm(model)
-            for k, record in enumerate(records):
-                seen = {f: float(v[k]) for f, v in column.items() if not np.isnan(v[k])}
-                if not seen:
-                    continue
-                key = new_id(now)
-                evidence = Evidence(**seen, rank=SOURCE_RANK["user"], given_at=now, key=key)  # type: ignore[arg-type]
-                rows.append(
-                    FeedbackRow(
-                        feedback_id=key,
-                        router=self.name,
-                        decision_id=record.id,
-                        model=model,
-                        evidence=evidence,
-                        kind="calibration",
-                        decision=record,
-                    )
-                )
-        return rows
 
     # models ------------------------------------------------------------------------------------
 
@@ -540,21 +447,7 @@ class Router:
 
     def explain(self, decision: RoutingDecision) -> str:
         """Return a small table of what was expected of every model, and why this one."""
-        lines = [decision.reasoning, ""]
-        lines.append(
-            f"{'model':<40} {'quality':>14} {'dollars':>10} {'seconds':>8} {'utility':>8} {'p':>6}"
-        )
-        for e in sorted(decision.estimates.values(), key=lambda e: -e.utility):
-            mark = "*" if e.model == decision.selected_model else " "
-            cost = "unknown" if e.cost_usd is None else f"{e.cost_usd:.2e}"
-            seconds = "unknown" if e.latency_s is None else f"{e.latency_s:.2f}"
-            quality = f"{e.quality:.3f} ± {e.quality_sd:.3f}"
-            lines.append(
-                f"{mark}{e.model:<39} {quality:>14} {cost:>10} {seconds:>8}"
-                f" {e.utility:>8.3f} {e.propensity:>6.3f}"
-            )
-        lines += [f" {x.model:<39} not a candidate: {x.reason}" for x in decision.excluded]
-        return "\n".join(lines)
+        return decision.explain()
 
     def get_stats(self) -> RouterStats:
         """Return what this router has done, and what it has learned."""
@@ -599,64 +492,4 @@ def _at_once(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a store in memory waits for nothing")
 
 
-def user_key(user_id: str | None) -> str | None:
-    """Return what is stored instead of a user id: a hash of it."""
-    if user_id is None:
-        return None
-    return hashlib.blake2b(user_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
-
-
-def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidence:
-    """Return what a piece of feedback says, with its rank and weight.
-
-    Explicit feedback weighs 1. Of an implicit signal, a failed call weighs 1 as well; any other
-    weighs its reliability.
-    """
-    given_at = now if feedback.given_at is None else feedback.given_at
-    key = feedback.feedback_id or new_id(now)
-    if isinstance(feedback, Feedback):
-        return Evidence(
-            quality=feedback.quality,
-            rank=SOURCE_RANK[feedback.source],
-            given_at=given_at,
-            key=key,
-        )
-    weight = feedback.weight
-    if weight is None:
-        weight = 1.0 if feedback.error is not None else IMPLICIT_WEIGHT
-    return Evidence(
-        quality=feedback.quality,
-        quality_weight=weight,
-        cost_usd=feedback.cost_usd,
-        input_tokens=feedback.input_tokens,
-        output_tokens=feedback.output_tokens,
-        latency_s=feedback.latency_s,
-        error=feedback.error,
-        rank=SOURCE_RANK["implicit"],
-        given_at=given_at,
-        key=key,
-    )
-
-
-def known_arm(model: str | ModelArm, today: date) -> ModelArm:
-    """Return a model with what the catalogue and the price lists know of it today."""
-    arm = model if isinstance(model, ModelArm) else ModelArm(model)
-    return with_list_price(complete_arm(arm, today), today)
-
-
-def _arms(
-    models: Sequence[str | ModelArm] | None, environ: Mapping[str, str], today: date
-) -> tuple[list[ModelArm], str]:
-    """Return the arms with what the catalogue knows, and a note where nobody named them."""
-    if models is not None:
-        given = [known_arm(m, today) for m in models]
-        if not given:
-            raise ConfigurationError("models must not be empty", field="models")
-        return given, ""
-    found = list(arms_from_environment(environ, today))
-    if found:
-        return found, ""
-    return list(default_arms(today)), "no provider key was found, so this is the default pool"
-
-
-__all__ = ["Router", "RouterStats", "evidence_of", "user_key"]
+__all__ = ["Router", "RouterStats"]

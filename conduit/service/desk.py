@@ -18,7 +18,8 @@ from conduit.engines.budget import MAX_OUTPUT_TOKENS, Budgets, Hold, worst_case_
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
-from conduit.engines.router import Router, user_key
+from conduit.engines.router import Router
+from conduit.engines.rows import user_key
 from conduit.feedback.collector import FeedbackCollector
 from conduit.service.readings import Tally
 from conduit.service.requests import Request

@@ -17,7 +17,6 @@ from conduit.core.events import DecisionRecord, Evidence
 from conduit.core.models import (
     MAX_TEXT_CHARS,
     PRESETS,
-    SHOWN_CHARS,
     SOURCES,
     Exclusion,
     Feedback,
@@ -36,6 +35,7 @@ from conduit.core.models import (
     quality_of,
     shown,
 )
+from conduit.core.queries import SHOWN_CHARS
 
 SINGLE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = npst.arrays(np.float32, st.integers(0, 40), elements=SINGLE)

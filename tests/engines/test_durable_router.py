@@ -11,7 +11,8 @@ import pytest
 
 from conduit.core.models import Feedback, ModelArm, Query
 from conduit.engines.bandits.policies import POLICIES
-from conduit.engines.router import Router, user_key
+from conduit.engines.router import Router
+from conduit.engines.rows import user_key
 from conduit.storage.base import Store
 from conduit.storage.database import open_store
 from conduit.storage.migrations import upgrade

@@ -1,0 +1,154 @@
+"""What came of a decision: the answer, and what is thought of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from conduit.core.decisions import RoutingDecision
+from conduit.core.errors import InvalidInput, finite, optional_finite, unknown_name
+
+T = TypeVar("T")
+
+Source = Literal["system", "implicit", "judge", "user"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """An opinion about one answer; any one of score, stars and met expectations suffices."""
+
+    quality_score: float | None = None
+    user_rating: float | None = None
+    met_expectations: bool | None = None
+    comments: str | None = field(default=None, repr=False)
+    feedback_id: str | None = None
+    user_id: str | None = None
+    source: Source = "user"
+    given_at: float | None = None  # epoch seconds; the time of receipt when it is not given
+
+    def __post_init__(self) -> None:
+        """Refuse ratings out of range, and feedback that says nothing."""
+        optional_finite(self.quality_score, "quality_score", low=0.0, high=1.0)
+        optional_finite(self.user_rating, "user_rating", low=1.0, high=5.0)
+        optional_finite(self.given_at, "given_at", low=0.0)
+        if self.met_expectations is not None and not isinstance(self.met_expectations, bool):
+            raise InvalidInput(
+                "met_expectations must be True, False or None",
+                field="met_expectations",
+                expected="True, False or None",
+                value=self.met_expectations,
+            )
+        if (
+            self.quality_score is None
+            and self.user_rating is None
+            and self.met_expectations is None
+        ):
+            wanted = "quality_score, user_rating or met_expectations"
+            raise InvalidInput(
+                f"feedback needs {wanted}", field="quality_score", expected=f"any of {wanted}"
+            )
+        if self.source not in SOURCES:
+            raise InvalidInput(
+                unknown_name("source", self.source, SOURCES),
+                field="source",
+                expected=f"one of {', '.join(SOURCES)}",
+                value=self.source,
+            )
+
+    @property
+    def quality(self) -> float:
+        """Return the quality that the feedback says."""
+        quality = quality_of(self.quality_score, self.user_rating, self.met_expectations)
+        assert quality is not None  # the constructor saw to it
+        return quality
+
+
+def quality_of(
+    quality_score: float | None = None,
+    user_rating: float | None = None,
+    met_expectations: bool | None = None,
+) -> float | None:
+    """Return the quality in [0, 1] that explicit feedback says; None where it says nothing.
+
+    The finest of what was given counts: a score as it is; else stars, evenly from 1 (nothing) to
+    5 (all); else whether expectations were met, 1 or 0.
+    """
+    if quality_score is not None:
+        return finite(quality_score, "quality_score", low=0.0, high=1.0)
+    if user_rating is not None:
+        return (finite(user_rating, "user_rating", low=1.0, high=5.0) - 1.0) / 4.0
+    if met_expectations is not None:
+        return 1.0 if met_expectations else 0.0
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImplicitFeedback:
+    """What a call showed by itself: how it ended, what it took, what quality it hints at."""
+
+    signal: str  # the kind, for its reliability
+    quality: float | None = None
+    weight: float | None = None  # None: the learned reliability of the signal's kind
+    cost_usd: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    latency_s: float | None = None
+    error: str | None = None
+    feedback_id: str | None = None
+    given_at: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        optional_finite(self.quality, "quality", low=0.0, high=1.0)
+        optional_finite(self.weight, "weight", low=0.0, high=1.0)
+        for name in ("cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at"):
+            optional_finite(getattr(self, name), name, low=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What one call gave and took; what the provider did not say is None."""
+
+    model: str
+    text: str | None = field(default=None, repr=False)
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    time_to_first_token_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
+    output_valid: bool | None = None
+    validation_retries: int = 0
+    tool_calls: int = 0
+    tool_failures: int = 0
+
+    @property
+    def cost(self) -> float | None:
+        """Return the dollars of the call, or None when unknown."""
+        return self.cost_usd
+
+    @property
+    def latency(self) -> float | None:
+        """Return the seconds of the call."""
+        return self.latency_s
+
+    @property
+    def tokens(self) -> int | None:
+        """Return input and output tokens together, or None when unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingResult(Generic[T]):
+    """An answer with its receipt: the data in the form asked for, who gave it, and why."""
+
+    id: str
+    data: T = field(repr=False)  # an answer may quote its prompt
+    model: str
+    decision: RoutingDecision
+    response: Response
+    messages: Sequence[Any] = field(default=(), repr=False)

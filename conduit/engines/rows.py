@@ -1,0 +1,172 @@
+"""What a decision and the feedback on it become in the log: rows that hold no text unasked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.errors import InvalidInput, unknown_name
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
+from conduit.core.models import Feedback, ImplicitFeedback, RoutingDecision
+from conduit.engines.learner import Calibration, columns_of
+from conduit.storage.base import new_id
+
+IMPLICIT_WEIGHT = 0.25  # of a signal whose reliability nobody has told
+
+
+def lesson_of(
+    decision: RoutingDecision, ttl_s: float, *, text: str | None = None
+) -> DecisionRecord:
+    """Return what teaching needs of a decision, without estimates that cost more than it."""
+    return DecisionRecord(
+        id=decision.id,
+        router=decision.router,
+        model=decision.selected_model,
+        x=decision.features.vector,
+        schema=decision.features.schema,
+        created_at=decision.created_at,
+        expires_at=decision.created_at + ttl_s,
+        user_key=user_key(decision.user_id),
+        input_tokens=float(decision.features.token_estimate),
+        text=text,
+    )
+
+
+def record_of(
+    decision: RoutingDecision, ttl_s: float, *, text: str | None = None
+) -> DecisionRecord:
+    """Return the whole row of a decision, with the estimates; no text unless it is given."""
+    return replace(
+        lesson_of(decision, ttl_s, text=text),
+        propensity=decision.propensity,
+        estimates={
+            m: {"quality": e.quality, "cost_usd": e.cost_usd, "latency_s": e.latency_s}
+            for m, e in decision.estimates.items()
+        },
+    )
+
+
+def row_of(
+    record: DecisionRecord,
+    feedback: Feedback | ImplicitFeedback,
+    *,
+    router: str,
+    now: float,
+    model: str | None = None,
+) -> FeedbackRow:
+    """Return the row of the log that feedback becomes; `model` names another attempt."""
+    evidence = evidence_of(feedback, now=now)
+    return FeedbackRow(
+        feedback_id=feedback.feedback_id or evidence.key,
+        router=router,
+        decision_id=record.id,
+        model=model or record.model,
+        evidence=evidence,
+        kind="explicit" if isinstance(feedback, Feedback) else feedback.signal,
+        user_key=user_key(feedback.user_id) if isinstance(feedback, Feedback) else None,
+        decision=record,
+    )
+
+
+def calibration_rows(
+    vectors: NDArray[np.float32],
+    outcomes: Calibration,
+    *,
+    models: Sequence[str],
+    schema: str,
+    router: str,
+    now: float,
+    ttl_s: float,
+) -> list[FeedbackRow]:
+    """Return the rows of the log that calibration becomes: one decision per text."""
+    columns = columns_of(outcomes, len(vectors), models)
+    for model in columns:
+        if model not in models:
+            raise InvalidInput(unknown_name("model", model, models), field="model")
+    records = [
+        DecisionRecord(
+            id=new_id(now),
+            router=router,
+            model=models[0],
+            x=vector,
+            schema=schema,
+            created_at=now,
+            expires_at=now + ttl_s,
+        )
+        for vector in vectors
+    ]
+    rows = []
+    for model, column in columns.items():
+        for k, record in enumerate(records):
+            seen = {f: float(v[k]) for f, v in column.items() if not np.isnan(v[k])}
+            if seen:
+                rows.append(_calibration_row(record, model, seen, now))
+    return rows
+
+
+def _calibration_row(
+    record: DecisionRecord, model: str, seen: Mapping[str, float], now: float
+) -> FeedbackRow:
+    key = new_id(now)
+    return FeedbackRow(
+        feedback_id=key,
+        router=record.router,
+        decision_id=record.id,
+        model=model,
+        evidence=Evidence(**seen, rank=SOURCE_RANK["user"], given_at=now, key=key),  # type: ignore[arg-type]
+        kind="calibration",
+        decision=record,
+    )
+
+
+def user_key(user_id: str | None) -> str | None:
+    """Return what is stored instead of a user id: a hash of it."""
+    if user_id is None:
+        return None
+    return hashlib.blake2b(user_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidence:
+    """Return what a piece of feedback says, with its rank and weight.
+
+    Explicit feedback weighs 1. Of an implicit signal, a failed call weighs 1 as well; any other
+    weighs its reliability.
+    """
+    given_at = now if feedback.given_at is None else feedback.given_at
+    key = feedback.feedback_id or new_id(now)
+    if isinstance(feedback, Feedback):
+        return Evidence(
+            quality=feedback.quality,
+            rank=SOURCE_RANK[feedback.source],
+            given_at=given_at,
+            key=key,
+        )
+    weight = feedback.weight
+    if weight is None:
+        weight = 1.0 if feedback.error is not None else IMPLICIT_WEIGHT
+    return Evidence(
+        quality=feedback.quality,
+        quality_weight=weight,
+        cost_usd=feedback.cost_usd,
+        input_tokens=feedback.input_tokens,
+        output_tokens=feedback.output_tokens,
+        latency_s=feedback.latency_s,
+        error=feedback.error,
+        rank=SOURCE_RANK["implicit"],
+        given_at=given_at,
+        key=key,
+    )
+
+
+__all__ = [
+    "calibration_rows",
+    "evidence_of",
+    "lesson_of",
+    "record_of",
+    "row_of",
+    "user_key",
+]  # fmt: skip
