@@ -20,6 +20,7 @@ from datetime import date
 from importlib import import_module
 from typing import Any
 
+from conduit.catalogue.pool import known_arm
 from conduit.core.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -30,7 +31,6 @@ from conduit.core.errors import (
 from conduit.core.models import ModelArm, Response
 from conduit.engines.budget import Budget, Budgets, Hold, worst_case_usd
 from conduit.engines.executor.base import Call, Executor
-from conduit.engines.router import known_arm
 from conduit.evaluation.families import family
 from conduit.evaluation.graders import Prompt
 from conduit.evaluation.verdicts import (

@@ -98,14 +98,15 @@ async def test_each_decision_is_judged_once(
     assert (len(provider.requests), judge.stats().skipped) == (2, {"seen": 1})
 
 
-async def test_the_sample_is_the_same_in_every_replica(provider: LocalProvider) -> None:
+async def test_the_sample_is_the_same_in_every_replica() -> None:
     """Which decisions are judged follows from their ids alone, at the rate asked for."""
     ids = [new_id() for _ in range(400)]
     expected = {i for i in ids if sampled(i, 0.25)}
     assert 60 < len(expected) < 140
     for _replica in range(2):
         picked = set()
-        async with ArbiterEvaluator(model=arm_at(provider), sample_rate=0.25) as judge:
+        executor = FunctionExecutor(lambda _model, _prompt: GRADES)
+        async with ArbiterEvaluator(model="umpire", sample_rate=0.25, executor=executor) as judge:
             for i in ids:
                 if judge.submit(an_answer(decision_id=i), _nothing):
                     picked.add(i)
@@ -243,7 +244,7 @@ async def test_the_daily_budget_holds(provider: LocalProvider) -> None:
     now, store = 1_700_000_000.0, MemoryStore()
     limit = 0.03
     async with ArbiterEvaluator(
-        store, 1.0, limit, arm_at(provider), clock=lambda: now, concurrency=50
+        store, 1.0, limit, arm_at(provider), clock=lambda: now, concurrency=1
     ) as judge:
         told = await asked(judge, [an_answer(i) for i in range(200)])
         stats = judge.stats()
