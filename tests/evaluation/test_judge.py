@@ -71,10 +71,8 @@ async def provider() -> AsyncIterator[LocalProvider]:
 
 @pytest.fixture
 async def judge(provider: LocalProvider) -> AsyncIterator[ArbiterEvaluator]:
-    """Give a judge of everything, with little patience."""
-    async with ArbiterEvaluator(
-        model=arm_at(provider), sample_rate=1.0, timeout_s=1.0, close_s=0.5
-    ) as judge:
+    """Give a judge of everything."""
+    async with ArbiterEvaluator(model=arm_at(provider), sample_rate=1.0, close_s=0.5) as judge:
         yield judge
 
 
@@ -131,16 +129,14 @@ def test_a_larger_sample_holds_the_smaller(decision_id: str, a: float, b: float)
     FaultKind.CUT_AT_ONCE, FaultKind.TRUNCATED_JSON, FaultKind.NO_CHOICES, FaultKind.NULL_CONTENT,
 ])  # fmt: skip
 async def test_a_judge_that_hangs_or_fails_tells_nothing(
-    provider: LocalProvider,
-    judge: ArbiterEvaluator,
-    kind: FaultKind,
-    caplog: pytest.LogCaptureFixture,
+    provider: LocalProvider, kind: FaultKind, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every failure is counted once, nothing is told, and one line is logged, without the texts."""
     provider.set_fault("umpire", Fault(kind))
-    with caplog.at_level(logging.WARNING):
-        assert await asked(judge, [an_answer(i) for i in range(3)]) == []
-    assert sum(judge.stats().failed.values()) == 3
+    async with ArbiterEvaluator(model=arm_at(provider), sample_rate=1.0, timeout_s=0.5) as judge:
+        with caplog.at_level(logging.WARNING):
+            assert await asked(judge, [an_answer(i) for i in range(3)]) == []
+        assert sum(judge.stats().failed.values()) == 3
     ours = [r.getMessage() for r in caplog.records if r.name == "conduit.evaluation.judge"]
     assert len(ours) == 1
     assert "Paris" not in caplog.text
