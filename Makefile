@@ -37,7 +37,7 @@ bench: $(VENV)/.installed-bench
 	done
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 fix: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from conduit.core.models import ModelArm, Preferences, Response
 from conduit.engines.executor.base import Answer, FunctionExecutor
 from conduit.evaluation.replay import Mix, static_mix
-from conduit.testing.local_provider import TOPICS, Question, SimulatedModel, provider_questions
+from conduit.testing.local_provider import Question, SimulatedModel, arm_of, provider_questions
 from conduit.testing.provider_answers import Completion, Turn, ask_from, compose
-from conduit.testing.provider_models import chance_of
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +22,6 @@ SIMULATED = (
 )
 PREFERENCES = Preferences(quality=0.8, cost=0.2, latency=0.0)
 RATED_EVERY = 5  # one answer in five gets a rating, as users would give it
-PRIOR_STEP = 0.05  # a public benchmark knows a model's mean skill about as coarsely
 
 # The cheap are good at something, the dear at everything: there is something to learn.
 MODELS: tuple[SimulatedModel, ...] = tuple(
@@ -106,21 +104,7 @@ def answer_of(model: SimulatedModel, prompt: str, seed: int) -> tuple[Completion
 
 def arms(base_url: str | None = None) -> list[ModelArm]:
     """Return the models as a user would name them: price, reputation, and where they are."""
-    return [
-        ModelArm(
-            model.name,
-            input_usd_per_mtok=model.input_usd_per_mtok,
-            output_usd_per_mtok=model.output_usd_per_mtok,
-            quality=_reputation(model),
-            base_url=base_url,
-        )
-        for model in MODELS
-    ]
-
-
-def _reputation(model: SimulatedModel) -> float:
-    mean = sum(chance_of(model.skill, topic) for topic in TOPICS) / len(TOPICS)
-    return round(round(mean / PRIOR_STEP) * PRIOR_STEP, 2)
+    return [arm_of(model, base_url) for model in MODELS]
 
 
 def executor_without_http(seed: int) -> FunctionExecutor:

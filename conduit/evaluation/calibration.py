@@ -44,7 +44,9 @@ class _Purse:
         """Set the worst case of a call aside; None when it may not be made."""
         if self.limit_usd is None:
             return 0.0
-        if amount_usd is None or self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
+        if amount_usd is None:
+            return None
+        if self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
             self.empty = True
             return None
         self.held_usd += amount_usd
@@ -270,6 +272,7 @@ def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> C
         spent_usd=run.purse.spent_usd,
         skipped=run.skipped,
         stopped_by_budget=run.purse.empty,
+        unpriced=() if run.purse.limit_usd is None else tuple(a.id for a in arms if not a.priced),
     )
 
 

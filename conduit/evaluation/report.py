@@ -45,6 +45,7 @@ class CalibrationReport:
     spent_usd: float
     skipped: int  # calls that were not made, or failed for a reason that is not the model's
     stopped_by_budget: bool
+    unpriced: tuple[str, ...]  # models that a limit in dollars kept from being asked
     models: tuple[ModelReport, ...]
     not_needed: tuple[str, ...]
     best_single: str | None
@@ -85,6 +86,8 @@ class CalibrationReport:
             lines.append(f"as many prompts again {word} ({self.expected_gain:+.4f} utility)")
         if self.stopped_by_budget:
             lines.append("stopped before the limit could be passed")
+        if self.unpriced:
+            lines.append("not asked, as a limit needs a price: " + ", ".join(self.unpriced))
         return "\n".join(lines)
 
 
@@ -108,6 +111,7 @@ def report_of(
     spent_usd: float,
     skipped: int,
     stopped_by_budget: bool,
+    unpriced: Sequence[str] = (),
 ) -> CalibrationReport:
     """Return the report of (prompts, models) outcomes, NaN where nothing is known."""
     weight = preferences.cost / preferences.quality
@@ -133,6 +137,7 @@ def report_of(
         spent_usd=spent_usd,
         skipped=skipped,
         stopped_by_budget=stopped_by_budget,
+        unpriced=tuple(unpriced),
         models=rows,
         not_needed=tuple(
             r.model for r in rows if r.routed_share is not None and r.routed_share < NEEDED_SHARE

@@ -25,6 +25,7 @@ from dataclasses import asdict
 from typing import Any, Self, TypeVar
 
 from conduit.core.errors import ConfigurationError, InvalidInput, unknown_name
+from conduit.core.models import ModelArm
 from conduit.testing.provider_answers import Ask, compose
 from conduit.testing.provider_embeddings import embeddings_body
 from conduit.testing.provider_faults import Cut, Fault, FaultKind, fault_from
@@ -33,6 +34,7 @@ from conduit.testing.provider_ledger import Ledger, LedgerRow
 from conduit.testing.provider_models import (
     SIMULATED_POOL,
     SimulatedModel,
+    chance_of,
     count_tokens,
     draw,
     model_from,
@@ -57,6 +59,7 @@ __all__ = [
     "LocalProvider",
     "Question",
     "SimulatedModel",
+    "arm_of",
     "count_tokens",
     "prompt_id",
     "provider_questions",
@@ -68,6 +71,21 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 BACKLOG = 1_024
 EMBEDDING_MODEL = SimulatedModel("text-embedding-3-small", input_usd_per_mtok=0.02)
+
+
+REPUTATION_STEP = 0.05  # a public benchmark knows a model's mean skill about as coarsely
+
+
+def arm_of(model: SimulatedModel, base_url: str | None = None) -> ModelArm:
+    """Return a simulated model as a user would name it: price, reputation, and where it is."""
+    mean = sum(chance_of(model.skill, topic) for topic in TOPICS) / len(TOPICS)
+    return ModelArm(
+        model.name,
+        input_usd_per_mtok=model.input_usd_per_mtok,
+        output_usd_per_mtok=model.output_usd_per_mtok,
+        quality=round(round(mean / REPUTATION_STEP) * REPUTATION_STEP, 2),
+        base_url=base_url,
+    )
 
 
 class LocalProvider:
@@ -167,6 +185,11 @@ class LocalProvider:
     def base_url(self) -> str:
         """What a client takes as its base URL."""
         return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def arms(self) -> tuple[ModelArm, ...]:
+        """The models as a router takes them: price, reputation, and where they are."""
+        return tuple(arm_of(model, self.base_url) for model in self.models)
 
     @property
     def refused_url(self) -> str:

@@ -22,4 +22,8 @@ async def main() -> None:
 
 asyncio.run(main())
 
-# acme:small is expected to reach quality 0.9 ...: the small model has won these queries.
+# acme:small is expected to reach quality 0.93 ± 0.01 for …; the best of 2 with probability 1.00
+#
+# model                                           quality    dollars  seconds  utility      p
+# *acme:small                               0.935 ± 0.014    …        unknown    0.934  0.994
+#  acme:large                               0.737 ± 0.023    …        unknown    0.695  0.006

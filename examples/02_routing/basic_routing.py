@@ -5,7 +5,7 @@ import asyncio
 from conduit import Query, Router
 
 TEXTS = [
-    "What is the capital of France?",
+    "What is the capital of Norway?",
     "Prove that the square root of 2 is irrational.",
     "Write a Python function that merges two sorted lists.",
 ]
@@ -26,4 +26,9 @@ async def main() -> None:
 
 asyncio.run(main())
 
-# Three decisions, each with domain, complexity and what was expected of every candidate.
+# What is the capital of Norway?
+#   …, confidence 0.29
+#   domain general, complexity 0.64
+#   openai:gpt-6-luna: quality 0.78, p 0.27
+#   google:gemini-3.5-flash-lite: quality 0.79, p 0.56
+#   …

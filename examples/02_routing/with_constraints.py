@@ -25,4 +25,7 @@ async def main() -> None:
 
 asyncio.run(main())
 
-# A cheap model; an Anthropic model; a relaxed limit that says so; and NoEligibleModel.
+# … | relaxed: nothing
+# anthropic:claude-… | relaxed: nothing
+# … | relaxed: ('max_cost 1e-05 → 0.0005521',)
+# strict: 5 models, none eligible

@@ -30,4 +30,5 @@ async def main() -> None:
 
 asyncio.run(main())
 
-# careful and linucb, each with the model that it chose
+# careful …
+# linucb …

@@ -10,9 +10,10 @@ async def main() -> None:
     async with Router(seed=1) as router:
         decision = await router.route(Query(text="Translate 'good morning' into Spanish."))
         first = Feedback(user_rating=5, feedback_id="f1")
-        print(await router.feedback(decision, first))
-        print(await router.feedback(decision.id, first))
-        print(await router.feedback(decision.receipt, Feedback(met_expectations=False)))
+        print((await router.feedback(decision, first)).status)
+        print((await router.feedback(decision.id, first)).status)
+        by_receipt = await router.feedback(decision.receipt, Feedback(met_expectations=False))
+        print(by_receipt.status)
         try:
             await router.feedback(decision, Feedback(user_rating=1, feedback_id="f1"))
         except ConflictingFeedback as error:
@@ -21,4 +22,7 @@ async def main() -> None:
 
 asyncio.run(main())
 
-# stored, duplicate, stored, and: feedback id 'f1' was already used for another payload
+# stored
+# duplicate
+# stored
+# feedback id 'f1' was already used for another payload; give a changed opinion a new feedback_id

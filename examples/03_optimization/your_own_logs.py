@@ -21,4 +21,13 @@ table = ReplayTable(
 for policy in ("contextual_thompson", "thompson", "random"):
     print(replay(table, policy=policy, cost_weight=0.1, orders=3).summary())
 
-# contextual_thompson: quality well above both single models; thompson and random: below it.
+# contextual_thompson: quality 0.8061 ± 0.0275, $0.00139 per query
+#   after 100: utility 0.5807 ± 0.0106, regret -0.4000 ± 1.8536
+#   after 500: utility 0.7219 ± 0.0294, regret -59.3000 ± 14.0793
+#   after 600: utility 0.7364 ± 0.0251, regret -79.8500 ± 15.0340
+#   best single model (in hindsight): poet, utility 0.6033, quality 0.7033, $0.002
+#   best static mix at the same cost: quality 0.6508
+# thompson: quality 0.6822 ± 0.0120, $0.0018 per query
+#   …
+# random: quality 0.6672 ± 0.0179, $0.00151 per query
+#   …

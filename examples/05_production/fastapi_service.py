@@ -1,9 +1,12 @@
-"""A small web service: POST /complete answers, POST /feedback rates; serve it with uvicorn."""
+"""A small web service: POST /complete answers, POST /feedback rates, GET /health tells the truth.
+
+Serve it with `uvicorn --factory fastapi_service:create_app`; run as a script it asks itself once.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
 from conduit.service import Service, create_service
@@ -47,25 +50,30 @@ def create_app(**options: object) -> FastAPI:
         )
         return {"status": ack.status}
 
+    @app.get("/health")
+    async def health(response: Response) -> dict[str, object]:
+        found = await services[0].health()
+        response.status_code = 200 if found.ok else 503
+        return {"ok": found.ok, "database": found.store.ok, "log_lag": found.store.log_lag}
+
     return app
 
 
 if __name__ == "__main__":
-    import tempfile
-
     from fastapi.testclient import TestClient
+    from pool import pool
 
-    from conduit import ModelArm
-    from conduit.testing import LocalProvider
+    with (
+        pool() as models,
+        TestClient(create_app(models=models, database_url="sqlite:///web.db")) as client,
+    ):
+        answer = client.post("/complete", json={"text": "What is 3 + 4?"}).json()
+        print(answer["model"], "answered:", answer["answer"])
+        rating = {"response_id": answer["id"], "quality_score": 0.9}
+        print(client.post("/feedback", json=rating).json())
+        print(client.get("/health").json())
 
-    print("no provider is asked: the models are simulated on this machine")
-    with LocalProvider().serve_in_thread() as provider:
-        arms = [ModelArm(m.name, base_url=provider.base_url) for m in provider.models]
-        url = f"sqlite:///{tempfile.mkdtemp()}/conduit.db"
-        with TestClient(create_app(models=arms, database_url=url)) as client:
-            answer = client.post("/complete", json={"text": "What is 3 + 4?"}).json()
-            print(answer["model"], "answered")
-            rating = {"response_id": answer["id"], "quality_score": 0.9}
-            print(client.post("/feedback", json=rating).json())
-
-# the model that answered, and {'status': 'stored'}
+# no provider key is set: simulated models on this machine answer, at no cost
+# sim-… answered: 7
+# {'status': 'stored'}
+# {'ok': True, 'database': True, 'log_lag': 0}

@@ -1,27 +1,31 @@
-"""The same service, with LiteLLM making the calls."""
+"""The same service, with LiteLLM making the calls (needs the extra `litellm`)."""
 
 import asyncio
 import os
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its price list stays on this disk
 
-from conduit import ModelArm
-from conduit.engines.executor import LiteLLMExecutor
-from conduit.engines.router import Router
-from conduit.service import Service
-from conduit.testing import LocalProvider
+from pool import pool
+
+from conduit import create_service
 
 
 async def main() -> None:
-    """Complete one prompt through LiteLLM, on simulated models."""
-    print("no provider is asked: the models are simulated on this machine")
-    async with LocalProvider() as provider:
-        arms = [ModelArm(m.name, base_url=provider.base_url) for m in provider.models]
-        async with Service(Router(arms, seed=1), LiteLLMExecutor()) as service:
-            result = await service.complete("What is the capital of Italy?")
-            print(result.model, result.data)
+    """Complete one prompt through LiteLLM."""
+    with pool() as models:
+        async with await create_service(
+            models=models,
+            execution_backend="litellm",
+            database_url="sqlite:///litellm.db",
+            seed=1,
+        ) as service:
+            result = await service.complete("What is the capital of Norway?")
+            print("asked through", type(service.executor).__name__)
+            print(f"{result.model}: {result.data}")
 
 
 asyncio.run(main())
 
-# the model that was chosen, and its answer
+# no provider key is set: simulated models on this machine answer, at no cost
+# asked through LiteLLMExecutor
+# sim-…: Oslo

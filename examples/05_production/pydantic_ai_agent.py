@@ -1,27 +1,28 @@
-"""A PydanticAI agent whose model is the router."""
+"""A PydanticAI agent with a tool, whose model is the router."""
 
 import asyncio
 
+from pool import pool
 from pydantic_ai import Agent
 
-from conduit import ModelArm
-from conduit.engines.router import Router
+from conduit import Router
 from conduit.integrations.pydantic_ai import ConduitModel
-from conduit.testing import LocalProvider
 
 
 async def main() -> None:
-    """Every request of the agent is routed and learned from."""
-    print("no provider is asked: the models are simulated on this machine")
-    async with LocalProvider() as provider:
-        arms = [ModelArm(m.name, base_url=provider.base_url) for m in provider.models]
-        async with Router(arms, seed=1) as router:
+    """Every request of the agent is routed, and learned from."""
+    with pool() as models:
+        async with Router(models, seed=1) as router:
             agent = Agent(ConduitModel(router))
-            result = await agent.run("What is the capital of France?")
+            result = await agent.run("What is the capital of Norway?")
             print(result.output)
+            print("answered by", result.response.metadata["conduit"]["model"])
             print(router.get_stats().decisions, "decision")
 
 
 asyncio.run(main())
 
-# Paris (or what the chosen simulated model thinks), and: 1 decision
+# no provider key is set: simulated models on this machine answer, at no cost
+# Oslo
+# answered by sim-…
+# 1 decision

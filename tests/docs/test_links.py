@@ -1,0 +1,48 @@
+"""Every link that stays in the repository leads somewhere, and every page of the site is listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import conduit
+from tests.docs.pages import ROOT, anchors, links
+
+
+@pytest.mark.parametrize(
+    ("page", "target"), list(links()), ids=[f"{p.relative_to(ROOT)}->{t}" for p, t in links()]
+)
+def test_the_link_resolves(page: Path, target: str) -> None:
+    """The file is there, and so is the heading."""
+    path, _, anchor = target.partition("#")
+    found = (page.parent / path).resolve() if path else page
+    assert found.exists(), f"{target} does not exist"
+    if anchor:
+        assert anchor in anchors(found), f"{found.name} has no heading #{anchor}"
+
+
+def listed(nav: object) -> set[str]:
+    """Return the pages of a navigation."""
+    if isinstance(nav, str):
+        return {nav}
+    entries = nav.values() if isinstance(nav, dict) else nav
+    assert hasattr(entries, "__iter__")
+    return {page for entry in entries for page in listed(entry)}
+
+
+def test_the_navigation_lists_every_page() -> None:
+    """A page that is not listed is a page that nobody finds; decisions are listed by the hook."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert listed(nav) == pages
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    """What is public is described."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [
+        n for n in conduit.__all__ if n != "__version__" and f"::: conduit.{n}\n" not in text
+    ]
+    assert not missing
