@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from conduit.core.models import Vector, as_vector
 
 SNAPSHOT_MAGIC = b"CSN1"
 Arrays = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
 
 # More than one call takes: such a number is in wrong units (nanoseconds, micro-dollars), and its
 # square would drown whatever else was learned.
@@ -27,6 +29,24 @@ MOST_RATING_WEIGHT = 1000.0
 
 # Evidence about quality by who gave it: a later, stronger source revises a weaker one.
 SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
+
+
+def unchecked(cls: type[T]) -> Callable[..., T]:
+    """Return a constructor for fields that are known to be good, given in their order.
+
+    A frozen dataclass sets each field by a call; a replica makes six of these values for every row
+    that anyone writes. So a twin that is not frozen is filled, and becomes the value: both have the
+    same slots, which is what an object must have to change its class.
+    """
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    twin = make_dataclass(f"_{cls.__name__}", names, slots=True, eq=False, repr=False)
+
+    def make(*values: Any) -> T:
+        made: Any = twin(*values)
+        made.__class__ = cls
+        return made  # type: ignore[no-any-return]
+
+    return make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +73,8 @@ class Evidence:
         if self.error is not None and self.quality is None:
             object.__setattr__(self, "quality", 0.0)
         _check_numbers(self)
-        finite(self.given_at, "given_at")
+        if type(self.given_at) is not float or not math.isfinite(self.given_at):
+            finite(self.given_at, "given_at")
 
     def strength(self) -> tuple[bool, int, float, float, str, float]:
         """Return what decides between two opinions of one call, in any order of arrival."""
@@ -65,28 +86,41 @@ class Evidence:
 
         Commutative, associative and idempotent, so order and repeats do not matter.
         """
-        opinion = max(self, other, key=Evidence.strength)
-        return Evidence(
-            quality=opinion.quality,
-            quality_weight=opinion.quality_weight,
-            rank=opinion.rank,
-            given_at=opinion.given_at,
-            key=opinion.key,
-            error=max(filter(None, (self.error, other.error)), default=None),
-            cost_usd=_greater(self.cost_usd, other.cost_usd),
-            input_tokens=_greater(self.input_tokens, other.input_tokens),
-            output_tokens=_greater(self.output_tokens, other.output_tokens),
-            latency_s=_greater(self.latency_s, other.latency_s),
+        opinion = self if self.strength() >= other.strength() else other
+        return _evidence(
+            opinion.quality,
+            opinion.quality_weight,
+            _greater(self.cost_usd, other.cost_usd),
+            _greater(self.input_tokens, other.input_tokens),
+            _greater(self.output_tokens, other.output_tokens),
+            _greater(self.latency_s, other.latency_s),
+            max(filter(None, (self.error, other.error)), default=None),
+            opinion.rank,
+            opinion.given_at,
+            opinion.key,
         )
 
 
+_evidence = unchecked(Evidence)
+
+
 def _check_numbers(said: Evidence | Outcome) -> None:
-    optional_finite(said.quality, "quality", low=0.0, high=1.0)
-    finite(said.quality_weight, "quality_weight", low=0.0, high=MOST_RATING_WEIGHT)
-    optional_finite(said.cost_usd, "cost_usd", low=0.0, high=MOST_USD)
-    optional_finite(said.input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS)
-    optional_finite(said.output_tokens, "output_tokens", low=0.0, high=MOST_TOKENS)
-    optional_finite(said.latency_s, "latency_s", low=0.0, high=MOST_SECONDS)
+    """Refuse numbers out of range."""
+    # The log makes some of these for every row it reads: a float within its range is let through
+    # by one comparison.
+    weight = said.quality_weight
+    if type(weight) is not float or not 0.0 <= weight <= MOST_RATING_WEIGHT:
+        finite(weight, "quality_weight", low=0.0, high=MOST_RATING_WEIGHT)
+    _check(said.quality, "quality", 1.0)
+    _check(said.cost_usd, "cost_usd", MOST_USD)
+    _check(said.latency_s, "latency_s", MOST_SECONDS)
+    _check(said.input_tokens, "input_tokens", MOST_TOKENS)
+    _check(said.output_tokens, "output_tokens", MOST_TOKENS)
+
+
+def _check(value: float | None, name: str, most: float) -> None:
+    if value is not None and (type(value) is not float or not 0.0 <= value <= most):
+        finite(value, name, low=0.0, high=most)
 
 
 def _is_vector(x: object) -> bool:
@@ -181,7 +215,8 @@ class DecisionRecord:
 
     def __post_init__(self) -> None:
         """Own a read-only copy of x, and refuse a propensity that is not a probability."""
-        object.__setattr__(self, "x", as_vector(self.x))
+        if not _is_vector(self.x):
+            object.__setattr__(self, "x", as_vector(self.x))
         optional_finite(self.propensity, "propensity", low=0.0, high=1.0)
 
 
@@ -210,15 +245,27 @@ class LogEntry:
 
     def outcome(self) -> Outcome:
         """Return what this entry teaches beyond the earlier rows."""
-        known = self.row.evidence if self.before is None else self.before.joined(self.row.evidence)
-        return Outcome.of(
+        said, decision = self.row.evidence, self.decision
+        known = said if self.before is None else self.before.joined(said)
+        outcome = _outcome(
             self.row.model,
-            self.decision.x,
-            known,
-            revises=self.before,
-            decision_id=self.row.decision_id,
-            schema=self.decision.schema,
+            decision.x,
+            known.quality,
+            known.quality_weight,
+            known.cost_usd,
+            known.input_tokens,
+            known.output_tokens,
+            known.latency_s,
+            known.error,
+            self.before,
+            decision.id,
+            decision.schema,
         )
+        _check_numbers(outcome)
+        return outcome
+
+
+_outcome = unchecked(Outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry
+from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, unchecked
 from conduit.storage.ports import BEGINNING, TAIL_LIMIT, Cursor, Rebuild
-from conduit.storage.rows import DECISION_COLUMNS, EVIDENCE_COLUMNS, to_decision, to_evidence
+from conduit.storage.rows import (
+    DECISION_COLUMNS,
+    EVIDENCE_COLUMNS,
+    chunks,
+    to_decision,
+    to_evidence,
+)
 from conduit.storage.sessions import Sessions
 
 DECISIONS_REMEMBERED = 4096  # several rows of the log are about the same decision
+ROWS_AT_A_STRETCH = 100  # that are turned into entries before others on the loop have their turn
 STATE_COLUMNS = ("generation", "pruned_xid", "pruned_seq", "ready")
 ROW_COLUMNS = ("xid", "seq", "feedback_id", "decision_id", "model", "kind", "user_key")
 _ROWS = len(STATE_COLUMNS)
@@ -79,6 +88,22 @@ NEXT_PLACE = text("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'feedba
 MOVE = text("UPDATE feedback SET seq = :place, xid = 0 WHERE seq = :waiting")
 
 
+Said = dict[str, Evidence]  # of one call, what the log says of each model together
+
+
+@dataclass(slots=True)
+class _Followed:
+    """What a reader that goes on where it stopped need not ask for again."""
+
+    cursor: str | None = None
+    calls: OrderedDict[str, Said] = field(default_factory=OrderedDict)
+
+    def trim(self) -> None:
+        """Let go of the calls that were added first."""
+        while len(self.calls) > DECISIONS_REMEMBERED:
+            self.calls.popitem(last=False)
+
+
 class LogReader:
     """Reads one database's logs."""
 
@@ -91,6 +116,7 @@ class LogReader:
         self._decisions_statement = DECISIONS.format(among=among)
         self._earlier_statement = EARLIER.format(among=among)
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
+        self._followed: dict[str, _Followed] = {}  # by router
 
     async def tail(
         self, router: str, after: str | None = None, limit: int = TAIL_LIMIT
@@ -109,13 +135,21 @@ class LogReader:
             return []
         calls = list({row[_ROWS + 3] for row in rows})
         decisions = await self._known(calls)
-        said = {} if cursor is None else await self._said(cursor, calls)
+        followed = await self._said(router, after, cursor, calls)
         if len(decisions) < len(calls):  # somebody is being forgotten at this moment
             raise self._rewritten()
-        return [_entry(router, generation, row, decisions, said) for row in rows]
+        entries: list[LogEntry] = []
+        for some in chunks(rows, ROWS_AT_A_STRETCH):
+            entries += [_entry(router, generation, row, decisions, followed.calls) for row in some]
+            await asyncio.sleep(0)
+        followed.cursor = entries[-1].cursor
+        followed.trim()
+        self._followed[router] = followed
+        return entries
 
     def _rewritten(self) -> Rebuild:
         self._decisions.clear()  # some of them may have been forgotten
+        self._followed.clear()
         return Rebuild("the log was rewritten")
 
     async def _page(
@@ -136,14 +170,25 @@ class LogReader:
             self._remember(decisions)
         return decisions
 
-    async def _said(self, cursor: Cursor, calls: Sequence[str]) -> dict[tuple[str, str], Evidence]:
-        """Return what the rows up to the cursor say together about the calls of a page."""
-        decisions = self._sessions.dialect.listed(calls)
-        given = {"decisions": decisions, "xid": cursor.xid, "seq": cursor.seq}
-        said: dict[tuple[str, str], Evidence] = {}
-        for row in await self._sessions.fetch("read the log", self._earlier_statement, given):
-            _say(said, (row[0], row[1]), to_evidence(row[2:]))
-        return said
+    async def _said(
+        self, router: str, after: str | None, cursor: Cursor | None, calls: Sequence[str]
+    ) -> _Followed:
+        """Return what the rows up to the cursor say together about the calls of a page.
+
+        It is the caller's alone until it is put back, so readers that overlap do not mix.
+        """
+        followed = self._followed.pop(router, None)
+        if followed is None or followed.cursor != after:
+            followed = _Followed()
+        said = followed.calls
+        unknown = [call for call in calls if call not in said]
+        said.update((call, {}) for call in unknown)
+        if unknown and cursor is not None:
+            decisions = self._sessions.dialect.listed(unknown)
+            given = {"decisions": decisions, "xid": cursor.xid, "seq": cursor.seq}
+            for row in await self._sessions.fetch("read the log", self._earlier_statement, given):
+                _say(said[row[0]], row[1], to_evidence(row[2:]))
+        return followed
 
     def _remember(self, decisions: Mapping[str, DecisionRecord]) -> None:
         self._decisions.update(decisions)
@@ -156,33 +201,25 @@ def _entry(
     generation: int,
     values: Sequence[Any],
     decisions: Mapping[str, DecisionRecord],
-    said: dict[tuple[str, str], Evidence],
+    calls: Mapping[str, Said],
 ) -> LogEntry:
     """Return an entry, and take what it says into account for the ones after it."""
     xid, seq, feedback_id, decision_id, model, kind, user_key = values[_ROWS:_EVIDENCE]
     evidence = to_evidence(values[_EVIDENCE:])
-    before = said.get((decision_id, model))
-    _say(said, (decision_id, model), evidence)
-    row = FeedbackRow(
-        feedback_id=feedback_id,
-        router=router,
-        decision_id=decision_id,
-        model=model,
-        evidence=evidence,
-        kind=kind,
-        user_key=user_key,
-    )
-    return LogEntry(
-        cursor=str(Cursor(generation, xid, seq)),
-        row=row,
-        decision=decisions[decision_id],
-        before=before,
-    )
+    before = calls[decision_id].get(model)
+    _say(calls[decision_id], model, evidence)
+    row = _row(feedback_id, router, decision_id, model, evidence, kind, user_key, None)
+    cursor = f"{generation}.{xid}.{seq}"  # as `Cursor` is written
+    return _made(cursor, row, decisions[decision_id], before)
 
 
-def _say(said: dict[tuple[str, str], Evidence], call: tuple[str, str], new: Evidence) -> None:
-    before = said.get(call)
-    said[call] = new if before is None else before.joined(new)
+_row = unchecked(FeedbackRow)
+_made = unchecked(LogEntry)
+
+
+def _say(said: Said, model: str, new: Evidence) -> None:
+    before = said.get(model)
+    said[model] = new if before is None else before.joined(new)
 
 
 async def _promote(connection: AsyncConnection, router: str) -> None:

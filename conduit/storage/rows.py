@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow
+from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, unchecked
 from conduit.core.models import Response, Vector
 from conduit.storage.ports import ResponseRecord, clean, payload_hash
 
@@ -114,20 +114,14 @@ def evidence_row(e: Evidence) -> Row:
 
 
 def to_evidence(values: Sequence[Any]) -> Evidence:
-    """Return the evidence of a row of `EVIDENCE_COLUMNS`."""
+    """Return the evidence of a row of `EVIDENCE_COLUMNS`, which the database has checked."""
     quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key = values
-    return Evidence(
-        quality=quality,
-        quality_weight=weight,
-        cost_usd=cost,
-        input_tokens=tokens_in,
-        output_tokens=tokens_out,
-        latency_s=latency,
-        error=error,
-        rank=rank,
-        given_at=given_at,
-        key=key,
+    return _evidence(
+        quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key
     )
+
+
+_evidence = unchecked(Evidence)
 
 
 def feedback_row(arrived: Arrived) -> Row:
