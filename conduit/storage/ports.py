@@ -341,6 +341,8 @@ def new_id(now: float | None = None) -> str:
 
 def made_at(identity: str) -> float | None:
     """Return when a uuid7 was made (epoch seconds), or None for any other string."""
+    if identity[14:15] != "7":  # the version, in the form that `new_id` writes
+        return None
     try:
         value = uuid.UUID(identity)
     except ValueError:

@@ -76,8 +76,11 @@ def decision_row(d: DecisionRecord) -> Row:
     return (
         clean(d.id), clean(d.router), clean(d.model), packed(d.x), clean(d.schema), d.created_at,
         d.expires_at, d.propensity, d.input_tokens, optional_clean(d.user_key),
-        json.dumps({m: dict(e) for m, e in d.estimates.items()}, separators=(",", ":")),
+        _encoded({m: dict(e) for m, e in d.estimates.items()}),
     )  # fmt: skip
+
+
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def to_decision(values: Sequence[Any], text: str | None = None) -> DecisionRecord:
@@ -154,7 +157,7 @@ def to_json(item: Journaled) -> str:
                 "decision": None if brought is None else _decision_json(brought),
             },
         }
-    return json.dumps(value, separators=(",", ":"))
+    return _encoded(value)
 
 
 _ROW_NAMES = ("feedback_id", "router", "decision_id", "model", "kind", "user_key")
