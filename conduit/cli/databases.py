@@ -103,9 +103,11 @@ def prune(
     older_than: Annotated[str, typer.Option(help="Delete what is older: 30d, 12h.")] = "90d",
     as_json: AsJson = False,
 ) -> None:
-    """Delete old texts, answers, and decisions that nobody gave feedback on.
+    """Delete old texts, answers, decisions and feedback; what they taught stays learned.
 
-    The feedback that was learned from stays: it is what the router is rebuilt from.
+    Old feedback is first folded into a snapshot, from which every router starts afterwards. That
+    needs the settings of the routers that use this database (models, policy, embedder); without
+    any database here there is nothing to prune. A decision that still takes feedback stays.
 
     [bold]Example[/bold]
 
@@ -117,13 +119,17 @@ def prune(
     if as_json:
         show_json(pruned)
     else:
-        show(f"deleted {pruned.decisions:,} decisions and {pruned.responses:,} answers")
+        show(
+            f"deleted {pruned.decisions:,} decisions, {pruned.responses:,} answers and "
+            f"{pruned.feedback:,} pieces of feedback, which stay learned"
+        )
 
 
 async def _pruned(older_than_s: float) -> Pruned:
     settings = workplace.settings_here()
-    async with workplace.opened_store(settings) as store:
-        return await store.prune(settings.router_name, older_than_s=older_than_s)
+    workplace.needed_database_url(settings)
+    async with workplace.opened_router(settings) as router:
+        return await router.prune(older_than_s=older_than_s)
 
 
 @command

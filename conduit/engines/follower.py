@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
 from conduit.core.events import LogEntry, Snapshot
 from conduit.engines.learner import Learner
-from conduit.storage.base import TAIL_LIMIT, Rebuild, Store
+from conduit.storage.base import TAIL_LIMIT, Pruned, Rebuild, Store
 
 log = logging.getLogger(__name__)
 
@@ -129,19 +129,27 @@ class Follower:
             self._since_snapshot += len(entries)
 
     def _teach(self, entry: LogEntry) -> None:
-        if entry.decision.schema != self.learner.schema:
+        if not _taught(self.learner, entry):
             self.skipped += 1
-            return
-        if entry.row.model not in self.learner.models:
-            self.learner.park(entry.row.model)
-        try:
-            self.learner.apply(entry.outcome())
-        except InvalidInput:
-            self.skipped += 1
-            log.exception("A row of the log could not be applied: %s", entry.row.feedback_id)
-            return
-        if self._applied is not None:
+        elif self._applied is not None:
             self._applied(entry)
+
+    async def prune(self, older_than_s: float) -> Pruned:
+        """Delete what is older from the store; what it taught stays, in the base of every start."""
+        return await self.store.prune(
+            self.router,
+            older_than_s=older_than_s,
+            state=self.state,
+            schema=self.learner.schema,
+            fold=self._folded,
+        )
+
+    def _folded(self, base: bytes | None, entries: Sequence[LogEntry]) -> bytes:
+        """Return what a replica knows that has learned these rows after what the base knows."""
+        learner = self._fresh() if base is None else self._restore(Snapshot.from_bytes(base))
+        for entry in entries:
+            _taught(learner, entry)
+        return learner.snapshot().to_bytes()
 
     async def save(self) -> None:
         """Keep a snapshot, so that the next start need not read the whole log."""
@@ -172,3 +180,17 @@ class Follower:
             self._poll = None
         async with self._turn:
             await self.save()
+
+
+def _taught(learner: Learner, entry: LogEntry) -> bool:
+    """Teach one row of the log; False if it cannot be, and is not."""
+    if entry.decision.schema != learner.schema:
+        return False
+    if entry.row.model not in learner.models:
+        learner.park(entry.row.model)
+    try:
+        learner.apply(entry.outcome())
+    except InvalidInput:
+        log.exception("A row of the log could not be applied: %s", entry.row.feedback_id)
+        return False
+    return True

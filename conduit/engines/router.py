@@ -46,7 +46,7 @@ from conduit.engines.follower import Follower
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.rows import calibration_rows, lesson_of, record_of, row_of
 from conduit.storage import receipts
-from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Store, StoreHealth, new_id
+from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
 T = TypeVar("T")
 
@@ -146,9 +146,8 @@ class Router:
             return learner
 
         create_policy(policy, 1)  # an unknown name fails here
-        self.lock = (
-            threading.RLock()
-        )  # held while the learner is taught; hold it to decide in threads
+        # Held while the learner is taught; hold it to decide in threads.
+        self.lock = threading.RLock()
         self._follower = Follower(
             self.store, name, fresh, restore, applied=self._learned, lock=self.lock
         )
@@ -401,6 +400,10 @@ class Router:
     async def sync(self) -> None:
         """Learn everything that was committed before the call, by any replica."""
         await self._follower.sync()
+
+    async def prune(self, *, older_than_s: float) -> Pruned:
+        """Delete what is older from the store; what it taught stays learned."""
+        return await self._follower.prune(older_than_s)
 
     async def fit(
         self,

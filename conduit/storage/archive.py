@@ -97,13 +97,17 @@ OLD_PART = text("""
     )
     ORDER BY xid DESC, seq DESC LIMIT 1
 """)
-# Decisions that are old, take no more feedback, and whose every row a base holds.
+# Decisions that are old, take no more feedback, and whose every row a base holds, which can only
+# have learned from rows of its own schema.
 OVER = """
     SELECT d.id FROM decisions d
     WHERE d.router = :router AND d.created_at < :cut AND d.expires_at < :now
       AND NOT EXISTS (
         SELECT 1 FROM feedback f
-        WHERE f.decision_id = d.id AND (f.xid IS NULL OR (f.xid, f.seq) > (:xid, :seq))
+        WHERE f.decision_id = d.id AND (
+            f.xid IS NULL OR (f.xid, f.seq) > (:xid, :seq)
+            OR d.schema <> coalesce(CAST(:schema AS text), d.schema)
+        )
       )
 """
 PRUNE_LOG = text(f"DELETE FROM feedback WHERE decision_id IN ({OVER}) RETURNING xid, seq")
@@ -205,11 +209,14 @@ class Archive(LogReader):
         *,
         older_than_s: float,
         state: str = "",
+        schema: str | None = None,
         fold: Fold | None = None,
     ) -> Pruned:
         """Delete what is older, after folding the feedback into a base."""
         now = self._clock()
-        given: dict[str, Any] = {"router": router, "now": now, "cut": now - older_than_s}
+        given: dict[str, Any] = {
+            "router": router, "now": now, "cut": now - older_than_s, "schema": schema,
+        }  # fmt: skip
         if fold is not None:
             await self._fold(given, state, fold)
         base = await self._base(router, state)

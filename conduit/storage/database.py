@@ -189,10 +189,13 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
         *,
         older_than_s: float,
         state: str = "",
+        schema: str | None = None,
         fold: Fold | None = None,
     ) -> Pruned:
         """Delete what is older, after folding the feedback into a base."""
-        pruned = await super().prune(router, older_than_s=older_than_s, state=state, fold=fold)
+        pruned = await super().prune(
+            router, older_than_s=older_than_s, state=state, schema=schema, fold=fold
+        )
         self._writer.forget_known()
         return pruned
 

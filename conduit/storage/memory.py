@@ -343,6 +343,7 @@ class MemoryStore(MemoryLedger):
         *,
         older_than_s: float,
         state: str = "",
+        schema: str | None = None,
         fold: Fold | None = None,
     ) -> Pruned:
         """Delete what is older, after folding the feedback into a base."""
@@ -357,7 +358,9 @@ class MemoryStore(MemoryLedger):
         for identity in answers:
             del self._responses[identity]
         over = {
-            i for i, d in self._decisions.items() if self._is_over(d, router, cut, now, covered)
+            i
+            for i, d in self._decisions.items()
+            if self._is_over(d, router, cut, now, covered if schema in (None, d.schema) else 0)
         }
         gone = self._drop(over)
         log.pruned = max([log.pruned, *((0, r.seq) for r in gone if r.seq is not None)])

@@ -277,13 +277,15 @@ class Custodian(Protocol):
         *,
         older_than_s: float,
         state: str = "",
+        schema: str | None = None,
         fold: Fold | None = None,
     ) -> Pruned:
         """Delete what is older; feedback only after `fold` has taken it into a base snapshot.
 
         The base is a snapshot of `state` from which every rebuild starts. Rows of a decision that
-        still takes feedback stay, since later evidence revises them. Without `fold` texts,
-        answers and decisions that nobody gave feedback on go; the log stays whole.
+        still takes feedback stay, since later evidence revises them, and so do rows whose features
+        are not of `schema`, where one is given: the base could not learn from them. Without `fold`
+        texts, answers and decisions that nobody gave feedback on go; the log stays whole.
         """
 
 

@@ -148,6 +148,104 @@ async def test_forgetting_a_user_takes_their_evidence_out(database_url: str) -> 
             assert forgotten[model][name] == pytest.approx(array, abs=1e-9)
 
 
+class Days:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def pass_by(self, days: float) -> None:
+        """Let days go by."""
+        self.now += days * 86_400
+
+
+def aging(store: Store, clock: Days, **options: object) -> Router:
+    """Return a router whose decisions take feedback for ten days."""
+    return opened(store, clock=clock, decision_ttl_s=10 * 86_400.0, **options)
+
+
+def check_same_sums(one: Router, other: Router) -> None:
+    """Check that two routers have learned the same."""
+    a, b = one.learner.snapshot(), other.learner.snapshot()
+    assert a.applied == b.applied
+    assert a.arms.keys() == b.arms.keys()
+    for model, sums in a.arms.items():
+        for name, array in sums.items():
+            assert array == pytest.approx(b.arms[model][name], abs=1e-9), (model, name)
+
+
+@pytest.mark.parametrize("policy", ["contextual_thompson", "thompson", "hybrid"])
+async def test_what_is_pruned_stays_learned(policy: str, database_url: str) -> None:
+    """Whoever starts after two prunings, or follows through them, agrees with who saw it all."""
+    clock = Days()
+    store = await open_store(database_url, clock=clock)
+    whole = aging(store, clock, name="whole", bandit_algorithm=policy)
+    pruned = aging(store, clock, name="pruned", bandit_algorithm=policy)
+    follower = aging(store, clock, name="pruned", bandit_algorithm=policy)
+    async with whole, pruned, follower:
+        deleted = 0
+        for start in range(0, 60, 20):
+            for router in (whole, pruned):
+                await play(router, start, start + 20)
+            clock.pass_by(15)
+            if start:
+                deleted += (await pruned.prune(older_than_s=20 * 86_400)).feedback
+            await pruned.sync()
+            await follower.sync()
+        assert deleted == 40
+        check_same_sums(pruned, whole)
+        check_same_sums(follower, whole)
+        late = await open_store(database_url, clock=clock)
+        async with aging(late, clock, name="pruned", bandit_algorithm=policy) as newcomer:
+            check_same_sums(newcomer, whole)
+        await late.close()
+    await store.close()
+
+
+async def test_pruning_keeps_what_another_embedder_taught(database_url: str) -> None:
+    """A router prunes only rows that it could learn from, so the old features' state survives."""
+    clock = Days()
+    store = await open_store(database_url, clock=clock)
+    async with aging(store, clock) as router:
+        await play(router, 0, 20)
+        before = router.learner.snapshot()
+    async with aging(store, clock, embedding_model=_Tiny()) as other:
+        await play(other, 0, 10)
+        clock.pass_by(60)
+        assert (await other.prune(older_than_s=30 * 86_400)).feedback == 10
+        assert other.learner.applied == 10
+    async with aging(store, clock) as again:
+        after = again.learner.snapshot()
+    assert after.applied == 20
+    for model, sums in before.arms.items():
+        for name, array in sums.items():
+            assert array == pytest.approx(after.arms[model][name], abs=1e-9)
+    await store.close()
+
+
+async def test_forgetting_reaches_back_to_the_last_pruning(database_url: str) -> None:
+    """What a user said before the pruning is a nameless sum and stays; the rest goes."""
+    clock = Days()
+    store = await open_store(database_url, clock=clock)
+    async with aging(store, clock) as router:
+        for part in range(2):
+            for i in range(5):
+                decision = await router.route(Query(text=f"{part} {i}", user_id="u1"))
+                await router.feedback(decision, Feedback(quality_score=1.0))
+            if part == 0:
+                clock.pass_by(60)
+                assert (await router.prune(older_than_s=30 * 86_400)).feedback == 5
+        assert router.learner.applied == 10
+        assert await store.forget(str(user_key("u1"))) == 5
+        await router.sync()
+        assert router.learner.applied == 5
+    await store.close()
+
+
 async def test_calibration_is_kept_and_shared(database_url: str) -> None:
     """What `fit` taught is there after a restart, and in a replica."""
     one, two = await open_store(database_url), await open_store(database_url)
