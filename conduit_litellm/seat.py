@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
+from conduit_litellm.entry_points import CALLS, core_of, has_entry_points, model_list_of
 from conduit_litellm.feedback import DECISION_ID
 from conduit_litellm.pools import Pool
 from conduit_litellm.selection import select, select_async
@@ -17,14 +20,34 @@ from conduit_litellm.utils import Deployment, deployment_id
 
 log = logging.getLogger("conduit_litellm")
 
-REPLACED = (
-    "get_available_deployment",
-    "async_get_available_deployment",
-    "async_function_with_fallbacks",
-)
+# What a router or its core is given of ours: the strategy, and the way of a response.
+REPLACED = ("get_available_deployment", "async_get_available_deployment",
+            "_core_async_get_available_deployment", "_custom_strategy", *CALLS)  # fmt: skip
 
 # The ids of the decisions made for the request that this task or thread is at, latest last.
 _trip: ContextVar[list[str] | None] = ContextVar("conduit_litellm_trip", default=None)
+
+
+@contextmanager
+def _marks() -> Iterator[Callable[[Any], Any]]:
+    """Collect the decisions of a request, and give what notes the last one in its response."""
+    if _trip.get() is not None:
+        yield lambda response: response  # a fallback of a request on its way
+        return
+    trip: list[str] = []
+    token = _trip.set(trip)
+
+    def mark(response: Any) -> Any:
+        hidden = getattr(response, "_hidden_params", None)
+        if trip and isinstance(hidden, dict):
+            hidden[DECISION_ID] = trip[-1]
+        return response
+
+    try:
+        yield mark
+    finally:
+        _trip.reset(token)
+
 
 Decide = Callable[..., Deployment]
 MakePool = Callable[[str, Sequence[Deployment]], Pool]
@@ -33,56 +56,59 @@ MakePool = Callable[[str, Sequence[Deployment]], Pool]
 class Seat(CustomRoutingStrategyBase):
     """The strategy of one LiteLLM router, with the pools of its groups."""
 
-    def __init__(self, router: Any, decide: Decide, make_pool: MakePool) -> None:
+    def __init__(self, router: Any, strategy: Any, decide: Decide, make_pool: MakePool) -> None:
         """Take over the router's last step; `decide` chooses, `make_pool` opens a group."""
         self.router = router
         self.pools: dict[str, Pool] = {}
         self._decide = decide
         self._make_pool = make_pool
         self._lock = threading.Lock()
-        self._size = len(router.model_list)
-        self._before = {name: router.__dict__.get(name) for name in REPLACED}
-        self._ours: dict[str, Any] = {}
+        self._size = len(model_list_of(router))
+        # A router may have a core, and may hold the same attribute itself.
+        self._holders = [vars(router), vars(core_of(router))]
+        self._before = [{name: h.get(name) for name in REPLACED} for h in self._holders]
+        for held in self._before:
+            for name, value in held.items():
+                if strategy in (value, getattr(value, "__self__", None)):
+                    held[name] = None  # set by the user, and to go with the strategy
+        self._ours: list[dict[str, Any]] = []
 
     def take(self) -> None:
         """Sit down: from now on the router asks here."""
-        if hasattr(self.router, "set_custom_routing_strategy"):
-            self.router.set_custom_routing_strategy(self)
-        else:
+        if has_entry_points(self.router):
             self.router.register_plugin(self)
-        self.router.async_function_with_fallbacks = self._marking(
-            self.router.async_function_with_fallbacks
-        )
-        self._ours = {name: self.router.__dict__.get(name) for name in REPLACED}
+        else:
+            self.router.set_custom_routing_strategy(self)
+        core = core_of(self.router)
+        for name in CALLS:
+            original = getattr(core, name, None)
+            if original is not None:
+                vars(core)[name] = self._marking(original)
+        self._ours = [{name: h.get(name) for name in REPLACED} for h in self._holders]
 
     def leave(self) -> None:
         """Give back what was replaced, unless somebody else has replaced it since."""
-        for name, ours in self._ours.items():
-            if ours is None or self.router.__dict__.get(name) is not ours:
-                continue
-            if self._before[name] is None:
-                del self.router.__dict__[name]
-            else:
-                self.router.__dict__[name] = self._before[name]
+        for holder, before, ours in zip(self._holders, self._before, self._ours, strict=True):
+            for name, mine in ours.items():
+                if mine is None or holder.get(name) is not mine:
+                    continue
+                if before[name] is None and name != "_custom_strategy":
+                    holder.pop(name, None)
+                else:
+                    holder[name] = before[name]
 
     def _marking(self, original: Any) -> Any:
         """Return LiteLLM's way through retries and fallbacks, with our mark on what it returns."""
 
-        async def async_function_with_fallbacks(*args: Any, **kwargs: Any) -> Any:
-            if _trip.get() is not None:
-                return await original(*args, **kwargs)  # a fallback of a request on its way
-            trip: list[str] = []
-            token = _trip.set(trip)
-            try:
-                response = await original(*args, **kwargs)
-            finally:
-                _trip.reset(token)
-            hidden = getattr(response, "_hidden_params", None)
-            if trip and isinstance(hidden, dict):
-                hidden[DECISION_ID] = trip[-1]
-            return response
+        async def marked(*args: Any, **kwargs: Any) -> Any:
+            with _marks() as mark:
+                return mark(await original(*args, **kwargs))
 
-        return async_function_with_fallbacks
+        def marked_sync(*args: Any, **kwargs: Any) -> Any:
+            with _marks() as mark:
+                return mark(original(*args, **kwargs))
+
+        return marked if inspect.iscoroutinefunction(original) else marked_sync
 
     # LiteLLM's two questions ---------------------------------------------------------------
 
@@ -136,13 +162,13 @@ class Seat(CustomRoutingStrategyBase):
         with self._lock:
             if name not in self.pools:
                 self.pools[name] = self._make_pool(name, deployments)
-            if len(self.router.model_list) != self._size:
+            if len(model_list_of(self.router)) != self._size:
                 self._follow()
             return self.pools[name]
 
     def _follow(self) -> None:
         """Let go of deployments that were deleted from the router."""
-        listed = list(self.router.model_list)
+        listed = list(model_list_of(self.router))
         self._size = len(listed)
         ids = {i for d in listed if (i := deployment_id(d)) is not None}
         for pool in set(self.pools.values()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,11 +20,11 @@ import litellm
 from litellm.exceptions import BadRequestError
 from litellm.router_strategy.simple_shuffle import simple_shuffle
 
+from conduit_litellm import entry_points
+from conduit_litellm.entry_points import Choose
 from conduit_litellm.utils import Deployment
 
 ASKS_A_SELECTOR = "least-busy"  # of LiteLLM's strategies the one that hands over nothing else
-
-Choose = Callable[[str, Sequence[Deployment]], Deployment]
 
 
 class Selector:
@@ -100,11 +100,15 @@ def _asking(router: Any, choose: Choose) -> Any:
 
 def select(router: Any, choose: Choose, **request: Any) -> Any:
     """Return the deployment that `choose` picks of those which LiteLLM would pick from."""
+    if entry_points.has_entry_points(router):
+        return entry_points.select(router, choose, **request)
     return type(router).get_available_deployment(_asking(router, choose), **request)
 
 
 async def select_async(router: Any, choose: Choose, **request: Any) -> Any:
     """Return the deployment that `choose` picks of those which LiteLLM would pick from."""
+    if entry_points.has_entry_points(router):
+        return await entry_points.select_async(router, choose, **request)
     asking = _asking(router, choose)
     return await type(router).async_get_available_deployment(asking, **request)
 
@@ -115,7 +119,7 @@ def shuffled(
     """Return the deployment that LiteLLM's simple shuffle picks, by weight, rpm or tpm."""
     offered = {
         "llm_router_instance": router,
-        "resolve_model_alias": getattr(router, "get_model_from_alias", None),
+        "resolve_model_alias": lambda name: None,  # `model` is the name that the group itself has
         "healthy_deployments": list(healthy),
         "model": model,
         "request_kwargs": request_kwargs,
@@ -138,7 +142,7 @@ def of_other_groups(
         found.extend(d for d in offered if kind_of_call(d) in kinds)
         return offered[0]
 
-    for other in router.model_names:
+    for other in entry_points.groups_of(router):
         if other != group:
             # LiteLLM takes marks out of what it is handed, and says "none is healthy" by raising.
             with contextlib.suppress(ValueError, BadRequestError):

@@ -26,6 +26,7 @@ from conduit.engines.bandits.policies import create_policy
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.router import Router
 from conduit.storage.base import Ack, Store
+from conduit_litellm.entry_points import router_of
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
 from conduit_litellm.judging import Evaluate, Judging
 from conduit_litellm.pools import Pool, ridge_policy
@@ -139,7 +140,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             seat = self._seats.get(id(router))
             if seat is None:
                 self._open()
-                seat = Seat(router, self._decide, self._pool)
+                seat = Seat(router, self, self._decide, self._pool)
                 seat.take()
                 self._seats[id(router)] = seat
                 _register(self._logger)
@@ -242,7 +243,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             if self._counts["other"]["fallbacks"] == 1:
                 log.exception("Conduit could not decide; LiteLLM's simple shuffle does")
             log.debug("Simple shuffle decides for %s: %s", group, type(error).__name__)
-            return shuffled(seat.router, group, healthy, request_kwargs)
+            return shuffled(seat.router, _group_of(group, healthy), healthy, request_kwargs)
 
     def _chosen(
         self,
@@ -438,8 +439,9 @@ def _calling_router() -> Any:
     frame = sys._getframe(2)
     while frame is not None:
         asking = frame.f_locals.get("self")
-        if isinstance(asking, LiteLLMRouter):
-            return asking
+        found = asking if isinstance(asking, LiteLLMRouter) else router_of(asking)
+        if found is not None:
+            return found
         frame = frame.f_back  # type: ignore[assignment]
     raise ConfigurationError(
         "the strategy does not know its router: call setup_strategy(router, strategy)",
