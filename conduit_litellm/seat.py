@@ -49,6 +49,11 @@ def _marks() -> Iterator[Callable[[Any], Any]]:
         _trip.reset(token)
 
 
+def _is_of(owner: object, value: Any) -> bool:
+    """Return whether a value is the owner or a method of it, which LiteLLM may have wrapped."""
+    return value is owner or getattr(inspect.unwrap(value), "__self__", None) is owner
+
+
 Decide = Callable[..., Deployment]
 MakePool = Callable[[str, Sequence[Deployment]], Pool]
 
@@ -69,7 +74,7 @@ class Seat(CustomRoutingStrategyBase):
         self._before = [{name: h.get(name) for name in REPLACED} for h in self._holders]
         for held in self._before:
             for name, value in held.items():
-                if strategy in (value, getattr(value, "__self__", None)):
+                if _is_of(strategy, value):
                     held[name] = None  # set by the user, and to go with the strategy
         self._ours: list[dict[str, Any]] = []
 
@@ -90,7 +95,8 @@ class Seat(CustomRoutingStrategyBase):
         """Give back what was replaced, unless somebody else has replaced it since."""
         for holder, before, ours in zip(self._holders, self._before, self._ours, strict=True):
             for name, mine in ours.items():
-                if mine is None or holder.get(name) is not mine:
+                value = holder.get(name)
+                if value is None or (value is not mine and not _is_of(self, value)):
                     continue
                 if before[name] is None and name != "_custom_strategy":
                     holder.pop(name, None)

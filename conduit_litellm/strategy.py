@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -191,14 +191,15 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     # LiteLLM's questions, where the strategy was set without telling it the router ---------------
 
-    def get_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a healthy deployment of the group, chosen by what was learned."""
-        return self._seat_of(_calling_router()).get_available_deployment(*args, **kwargs)
+    @property
+    def get_available_deployment(self) -> Callable[..., Any]:
+        """Return what chooses for the LiteLLM router that is being handed the strategy."""
+        return self._seat_of(_asking_router()).get_available_deployment
 
-    async def async_get_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a healthy deployment of the group, chosen by what was learned."""
-        seat = self._seat_of(_calling_router())
-        return await seat.async_get_available_deployment(*args, **kwargs)
+    @property
+    def async_get_available_deployment(self) -> Callable[..., Any]:
+        """Return what chooses for the LiteLLM router that is being handed the strategy."""
+        return self._seat_of(_asking_router()).async_get_available_deployment
 
     # deciding ----------------------------------------------------------------------------------
 
@@ -434,8 +435,8 @@ def _note_in_metadata(request_kwargs: dict[str, Any] | None, decision_id: str) -
         metadata[DECISION_ID] = decision_id
 
 
-def _calling_router() -> Any:
-    """Return the LiteLLM router that is asking, which LiteLLM itself does not say."""
+def _asking_router() -> Any:
+    """Return the LiteLLM router that takes the strategy, which LiteLLM itself does not say."""
     frame = sys._getframe(2)
     while frame is not None:
         asking = frame.f_locals.get("self")

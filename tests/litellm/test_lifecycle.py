@@ -14,6 +14,7 @@ from conduit import Router as ConduitRouter
 from conduit.core.errors import ConduitError, ConfigurationError, UnknownDecision
 from conduit.testing.local_provider import LocalProvider
 from conduit_litellm import ConduitRoutingStrategy, extract_model_ids
+from conduit_litellm.entry_points import core_of
 from conduit_litellm.seat import REPLACED
 from tests.litellm.conftest import Deploy, ask, credited, until
 
@@ -23,6 +24,16 @@ def callbacks_of(strategy: ConduitRoutingStrategy) -> list[str]:
     names = [name for name in vars(litellm) if name.endswith(("callback", "callbacks"))]
     lists = {name: getattr(litellm, name) for name in names}
     return [n for n, v in lists.items() if isinstance(v, list) and strategy._logger in v]
+
+
+def left_in(router: Router) -> set[str]:
+    """Return what of ours is left in a router or its core."""
+    return {
+        name
+        for holder in (vars(router), vars(core_of(router)))
+        for name in REPLACED
+        if holder.get(name) is not None
+    }
 
 
 async def test_every_set_up_learns_and_every_cleanup_leaves_nothing(
@@ -37,7 +48,7 @@ async def test_every_set_up_learns_and_every_cleanup_leaves_nothing(
         await until(lambda k=k: credited(strategy) == k)  # type: ignore[misc]
         strategy.cleanup()
         assert not callbacks_of(strategy)
-        assert not set(REPLACED) & set(router.__dict__)
+        assert not left_in(router)
         response = await router.acompletion(model="g", messages=ask("without"))
         assert "conduit_decision_id" not in response._hidden_params
 
@@ -55,16 +66,26 @@ async def test_routers_in_one_process_do_not_mix(provider: LocalProvider, deploy
         strategy.cleanup()
 
 
+@pytest.mark.parametrize("way", ["set_custom_routing_strategy", "register_plugin"])
 async def test_litellms_own_way_of_setting_a_strategy_works(
-    provider: LocalProvider, deploy: Deploy
+    provider: LocalProvider, deploy: Deploy, way: str
 ) -> None:
-    """set_custom_routing_strategy alone is enough: decisions are made and learned."""
+    """Handing the strategy to the router is enough, each time; after cleanup it is gone."""
+    if not hasattr(Router, way):
+        pytest.skip(f"this release of LiteLLM has no {way}")
     router = Router(model_list=[deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
-    async with ConduitRoutingStrategy() as strategy:
-        router.set_custom_routing_strategy(strategy)
+    strategy = ConduitRoutingStrategy()
+    for turn in range(1, 3):
+        getattr(router, way)(strategy)
         for k in range(4):
-            await router.acompletion(model="g", messages=ask(f"hello {k}"))
-        await until(lambda: credited(strategy) == 4)
+            response = await router.acompletion(model="g", messages=ask(f"hello {k}"))
+            assert strategy.decision(response).selected_model in {"a", "b"}
+        await until(lambda turn=turn: credited(strategy) == 4 * turn)  # type: ignore[misc]
+        strategy.cleanup()
+        response = await router.acompletion(model="g", messages=ask("without"))
+        assert "conduit_decision_id" not in response._hidden_params
+        assert not callbacks_of(strategy)
+        assert not left_in(router)
 
 
 def test_synchronous_calls_need_no_loop(threaded_provider: LocalProvider, deploy: Deploy) -> None:
