@@ -18,6 +18,23 @@ def write(
     name: str, rows: Sequence[Mapping[str, Any]], *, title: str, notes: Sequence[str] = ()
 ) -> None:
     """Keep a benchmark's rows as JSON, and renew the page."""
+    _keep(name, title, notes, {"rows": [dict(row) for row in rows]})
+
+
+def write_tables(
+    name: str,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    **more: Sequence[Mapping[str, Any]],
+) -> None:
+    """Keep several tables of one benchmark, and whatever more is not shown, and renew the page."""
+    shown = [{"title": t, "rows": [dict(row) for row in rows]} for t, rows in tables.items()]
+    _keep(name, title, notes, {"tables": shown, **more})
+
+
+def _keep(name: str, title: str, notes: Sequence[str], content: Mapping[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     found = {
         "title": title,
@@ -25,7 +42,7 @@ def write(
         "measured_on": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "rows": [dict(row) for row in rows],
+        **content,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     _renew_page()
@@ -35,11 +52,11 @@ def _renew_page() -> None:
     parts = [
         "# Measured results",
         "",
-        "Made by `make bench`; each table is one JSON file beside it.",
+        "Made by `make bench`; each part is one JSON file beside it.",
     ]
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
-        if not isinstance(found.get("rows"), list):
+        if not isinstance(found.get("rows", found.get("tables")), list):
             continue  # a benchmark with a shape of its own
         parts += [
             "",
@@ -50,7 +67,10 @@ def _renew_page() -> None:
             "",
         ]
         parts += [f"* {note}" for note in found["notes"]] + [""]
-        parts += as_table(found["rows"])
+        for table in found.get("tables", ()):
+            parts += [f"### {table['title']}", "", *as_table(table["rows"]), ""]
+        if "rows" in found:
+            parts += as_table(found["rows"])
     (RESULTS / "README.md").write_text("\n".join(parts).rstrip() + "\n")
 
 

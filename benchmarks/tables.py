@@ -10,8 +10,11 @@ import csv
 import gzip
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ from conduit.evaluation.replay import ReplayTable
 Floats = NDArray[np.float64]
 DATA = Path(os.environ.get("CONDUIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHARED = ("mmlu_pro", "llmrouter9", "routellm", "paretobandit_k4")
+CARRIED = ("paretobandit_val", "paretobandit_test")  # files of the PyPI package `paretobandit`
+CARRIED_FILES = {"paretobandit_val": "val.jsonl", "paretobandit_test": "test_holdout.jsonl"}
 PARTS = {"routellm": ("routellm_mmlu", "routellm_gsm8k")}
 
 
@@ -49,7 +54,42 @@ def raw(name: str) -> Raw:
     """Return a table by name; `routellm` is its two parts together."""
     if name in PARTS:
         return _stacked(name, [raw(part) for part in PARTS[name]])
+    if name in CARRIED:
+        return _carried(name)
     return _read(DATA / name)
+
+
+def package() -> Path | None:
+    """Return where the package `paretobandit` lies, if it is installed; it is not imported."""
+    spec = find_spec("pareto_bandit")
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(places[0]) if places else None
+
+
+def _carried(name: str) -> Raw:
+    folder = package()
+    if folder is None:
+        raise FileNotFoundError("the PyPI package `paretobandit` is not installed")
+    lines = (
+        (folder / "data" / "examples" / CARRIED_FILES[name]).read_text("utf8").strip().split("\n")
+    )
+    rows = [json.loads(line) for line in lines]
+    listed = json.loads((folder / "config" / "models.json").read_text("utf8"))["models"]
+    price = {m["model_id"]: (m["input_cost_per_m"], m["output_cost_per_m"]) for m in listed}
+    models = sorted(rows[0]["arms"])
+    unknown = np.full((len(rows), len(models)), np.nan)
+    return Raw(
+        name,
+        [blake2b(r["prompt"].encode(), digest_size=8).hexdigest() for r in rows],
+        [r["prompt"] for r in rows],
+        [r["source"] for r in rows],
+        models,
+        quality=np.array([[r["arms"][m]["reward"] for m in models] for r in rows]),
+        cost_usd=np.array([[r["arms"][m]["cost"] for m in models] for r in rows]),
+        input_tokens=unknown,
+        output_tokens=unknown,
+        prices={m: price[m] for m in models if m in price},
+    )
 
 
 def _read(folder: Path) -> Raw:
@@ -108,9 +148,12 @@ def embeddings(name: str) -> NDArray[np.float32]:
 
 
 @cache
-def vectors(name: str, others: tuple[str, ...] = SHARED) -> NDArray[np.float32]:
-    """Return the learner's vectors, their tables fitted on the other tables' prompts alone."""
-    fitted_on = [o for o in others if o != name]
+def vectors(name: str) -> NDArray[np.float32]:
+    """Return the learner's vectors, their tables fitted on the other tables' prompts alone.
+
+    The carried tables are fitted on one another, so that they are the same everywhere.
+    """
+    fitted_on = [o for o in (CARRIED if name in CARRIED else SHARED) if o != name]
     fitted = features.fit_feature_tables(
         [t for o in fitted_on for t in raw(o).texts],
         np.concatenate([embeddings(o) for o in fitted_on]),
@@ -123,7 +166,7 @@ def vectors(name: str, others: tuple[str, ...] = SHARED) -> NDArray[np.float32]:
     )
 
 
-def half(ids: list[str], which: int) -> NDArray[np.intp]:
+def half(ids: Sequence[str], which: int) -> NDArray[np.intp]:
     """Return the rows of one half: 0 to tune on, 1 to judge on; by the ids, which are hashes."""
     return np.flatnonzero([int(i, 16) % 2 == which for i in ids])
 

@@ -362,7 +362,7 @@ class Learner:
             self.applied < NOISE_EVERY and self.applied % 8 == 0
         ):
             self._read_noise()
-        if not self._arms.all_known:
+        if not self._arms.all_known and self._arms.is_news(row, self.policy.seen()[row]):
             self._read_known()
 
     def _apply_parked(self, event: Outcome, x: Floats) -> None:

@@ -68,10 +68,16 @@ class Arms:
         """Take note of what was seen of each model; `seen` is (models, outputs)."""
         self.known = np.logical_or(seen.T[SPEND:] > 0, self._given)
         cost, latency = self.known
-        self._guess_tokens = bool((self.priced & ~cost).any())
-        self._guess_dollars = bool((~self.priced & ~cost).any() and (self.priced | cost).any())
-        self._guess_latency = bool(latency.any() and not latency.all())
+        self._tokens = _Guess(self.priced & cost, self.priced & ~cost)
+        dollars = self.priced | cost
+        self._dollars = _Guess(dollars, ~dollars)
+        self._latency = _Guess(latency, ~latency)
         self.all_known = bool(self.known.all())
+
+    def is_news(self, row: int, seen: Floats) -> bool:
+        """Whether what was seen of a model, (outputs,), changes what is known of it."""
+        known = np.logical_or(seen[SPEND:] > 0, self._given[:, row])
+        return bool((known != self.known[:, row]).any())
 
     # an average query ----------------------------------------------------------------------
 
@@ -98,26 +104,36 @@ class Arms:
         mean_input = self._input_tokens / self._inputs if self._inputs > 0.0 else input_tokens
         cost = self._output(p.spend) * self.per_spend + input_tokens * self.per_input
         mean_cost = self._output(p.mean_spend) * self.per_spend + mean_input * self.per_input
-        latency, mean_latency = p.latency_s, p.mean_latency_s
-        if self._guess_dollars:
-            known = self.known[0] | self.priced
-            cost, mean_cost = _guessed(cost, known), _guessed(mean_cost, known)
-        if self._guess_latency:
-            latency = _guessed(latency, self.known[1])
-            mean_latency = _guessed(mean_latency, self.known[1])
+        cost, mean_cost = self._dollars.fill(cost), self._dollars.fill(mean_cost)
+        latency = self._latency.fill(p.latency_s)
+        mean_latency = self._latency.fill(p.mean_latency_s)
         return Expected(p, cost, mean_cost, latency, mean_latency, self.known)
 
     def _output(self, spend: Floats) -> Floats:
         """Return spend with a guess where a price is known but no output was counted."""
-        if not self._guess_tokens:
-            return spend
-        counted = spend[self.known[0] & self.priced]
-        guess = float(counted.mean()) if counted.size else GUESSED_OUTPUT_TOKENS
-        return np.where(self.priced & ~self.known[0], guess, spend)
+        return self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
 
 
-def _guessed(values: Floats, known: NDArray[np.bool_]) -> Floats:
-    return np.where(known, values, values[known].mean())
+class _Guess:
+    """Stands in for what is not known: the mean of what is, worked out on every decision."""
+
+    __slots__ = ("known", "unknown")
+
+    def __init__(self, known: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> None:
+        self.known = np.flatnonzero(known)
+        self.unknown = np.flatnonzero(unknown)
+
+    def fill(self, values: Floats, default: float | None = None) -> Floats:
+        """Return values with the mean of the known ones, else the default, in place of the rest."""
+        if not self.unknown.size:
+            return values
+        if self.known.size:
+            default = float(values[self.known].sum()) / self.known.size
+        if default is None:
+            return values
+        filled = values.copy()
+        filled[self.unknown] = default
+        return filled
 
 
 def spend_usd(arm: ModelArm) -> float:
