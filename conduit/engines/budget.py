@@ -16,7 +16,6 @@ from conduit.storage.base import Store, new_id
 PERIODS = ("day", "month", "total")
 SCOPES = ("router", "user")
 RESERVATION_TTL_S = 300.0  # after which what a dead process reserved may be spent by others
-MAX_OUTPUT_TOKENS = 4096  # of a call that does not set its own limit; passed on to the provider
 UNKNOWN_USER = "-"  # all callers without a user id share one limit
 
 
@@ -59,13 +58,13 @@ class Budget:
         return f"{router}|{self.scope}|{whose}|{self.per}"
 
 
-def worst_case_usd(arm: ModelArm, input_tokens: float, max_output_tokens: float) -> float | None:
-    """Return the most that one call can cost, or None when its price is unknown."""
+def worst_case_usd(arm: ModelArm, input_tokens: float, output_tokens: float) -> float | None:
+    """Return what so many tokens cost, or None when the price is unknown."""
     if not arm.priced:
         return None
     return (
         input_tokens * (arm.input_usd_per_mtok or 0.0)
-        + max_output_tokens * (arm.output_usd_per_mtok or 0.0)
+        + output_tokens * (arm.output_usd_per_mtok or 0.0)
     ) / 1e6
 
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from conduit.core.errors import BudgetExceeded, ExecutionError, InvalidInput
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
 from conduit.core.models import ModelArm, Query
-from conduit.engines.budget import MAX_OUTPUT_TOKENS, worst_case_usd
+from conduit.engines.budget import worst_case_usd
 from conduit.engines.executor.base import Call, Executor
 from conduit.engines.executor.failures import meaning
+from conduit.engines.executor.sizes import MAX_OUTPUT_TOKENS, size_of
 from conduit.engines.router import Router
 from conduit.evaluation.graders import Grader, Prompt, graded, grader_of
 from conduit.evaluation.report import CalibrationReport, report_of
@@ -69,10 +70,35 @@ class _Run:
     result_type: Any
     timeout_s: float
     purse: _Purse
-    known: dict[tuple[str, str], str]
+    known: dict[tuple[str, str], str | None]
     advance: Advance
     outcomes: dict[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
     skipped: int = 0
+    lost: int = 0
+    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def call(self, prompt: Prompt, arm: ModelArm) -> Call:
+        """Return what is asked, under the name by which a provider may keep the answer."""
+        name = _stable_id(self.router.name, self.grader_name, prompt_hash(prompt), arm.id)
+        return Call(
+            prompt.text,
+            result_type=self.result_type,
+            timeout_s=self.timeout_s,
+            model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
+            idempotency_key=f"conduit-{name}",
+        )
+
+    def worst_usd(self, prompt: Prompt, arm: ModelArm) -> float | None:
+        """Return the most that one answer can cost."""
+        size = size_of(self.call(prompt, arm))
+        return worst_case_usd(arm, size.all_input_tokens, size.requests * size.output_tokens)
+
+    def replays(self, arm: ModelArm) -> bool:
+        """Return whether this model's provider was seen to keep answers."""
+        return any(
+            model == arm.id and kept is not None and json.loads(kept).get("replayable")
+            for (_prompt, model), kept in self.known.items()
+        )
 
 
 async def calibrate(
@@ -91,9 +117,11 @@ async def calibrate(
 ) -> CalibrationReport:
     """Have every model answer every prompt, grade the answers, and teach the router.
 
-    Stops before `max_usd` could be passed. What was paid for is kept in the router's store, so a
-    run that was interrupted goes on where it was; only calls that were under way at a kill may be
-    paid for again. `advance` is called after each answer.
+    Stops before `max_usd` could be passed, by this run and those that it resumes together. What is
+    about to be paid for is noted in the router's store before it is asked for, and what came of it
+    after, so a run that was killed goes on where it was without paying twice: an answer that was
+    on its way is asked for again only where the provider keeps it under its idempotency key, and
+    is left out elsewhere. `advance` is called after each answer.
     """
     asked = [Prompt.of(p) for p in prompts]
     if not asked:
@@ -103,6 +131,9 @@ async def calibrate(
     await router.start()
     name, grade = grader_of(grader)
     arms = [router.arm(m) for m in models] if models is not None else list(router.models)
+    known: Mapping[tuple[str, str], str | None] = {}
+    if resume:
+        known = await router.store.calibrations(router.name, name)
     run = _Run(
         router=router,
         executor=executor,
@@ -111,63 +142,84 @@ async def calibrate(
         result_type=result_type,
         timeout_s=timeout_s,
         purse=_Purse(max_usd),
-        known=dict(await router.store.calibrations(router.name, name)) if resume else {},
+        known=dict(known),
         advance=advance,
     )
-    await _ask_all(run, asked, arms, concurrency)
+    open_pairs = _resume(run, asked, arms)
+    await _ask_all(run, asked, open_pairs, concurrency)
     await _teach(run, asked)
     return _report(run, asked, arms)
 
 
+def _resume(
+    run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]
+) -> list[tuple[int, ModelArm]]:
+    """Take over what was paid for before, and return the pairs that are still to be asked."""
+    replays = {arm.id for arm in arms if run.replays(arm)}
+    left = []
+    for i, prompt in enumerate(prompts):
+        for arm in arms:
+            pair = prompt_hash(prompt), arm.id
+            kept = run.known.get(pair)
+            if kept is not None:
+                outcome = json.loads(kept)
+                run.outcomes[i, arm.id] = outcome
+                paid = outcome.get("cost_usd")
+                run.purse.spent_usd += (run.worst_usd(prompt, arm) or 0.0) if paid is None else paid
+                run.advance()
+            elif pair in run.known and arm.id not in replays:
+                run.lost += 1
+                run.purse.spent_usd += run.worst_usd(prompt, arm) or 0.0
+                run.advance()
+            else:
+                left.append((i, arm))
+    return left
+
+
 async def _ask_all(
-    run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm], concurrency: int
+    run: _Run, prompts: Sequence[Prompt], pairs: Sequence[tuple[int, ModelArm]], concurrency: int
 ) -> None:
     gate = asyncio.Semaphore(concurrency)
 
     async def one(i: int, arm: ModelArm) -> None:
         async with gate:
-            # Finished even when the caller is cancelled: what is paid for is kept.
-            await asyncio.shield(asyncio.ensure_future(_ask(run, i, prompts[i], arm)))
+            asking = asyncio.ensure_future(_ask(run, i, prompts[i], arm))
+            run.under_way.add(asking)
+            asking.add_done_callback(run.under_way.discard)
+            await asyncio.shield(asking)
             run.advance()
 
-    async with asyncio.TaskGroup() as group:
-        for i in range(len(prompts)):
-            for arm in arms:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for i, arm in pairs:
                 group.create_task(one(i, arm))
+    finally:
+        # The caller gave up, or one call failed: what is on its way is paid for, so it is kept.
+        while run.under_way:
+            await asyncio.wait(run.under_way)
 
 
 async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm) -> None:
-    key = prompt_hash(prompt)
-    kept = run.known.get((key, arm.id))
-    if kept is not None:
-        run.outcomes[i, arm.id] = json.loads(kept)
-        return
-    tokens = len(prompt.text.encode()) / 2.0  # more than any tokenizer makes of it
-    held = run.purse.take(worst_case_usd(arm, tokens, MAX_OUTPUT_TOKENS))
+    held = run.purse.take(run.worst_usd(prompt, arm))
     if held is None:
         run.skipped += 1
         return
+    store, pair = run.router.store, (run.router.name, prompt_hash(prompt), arm.id, run.grader_name)
+    await store.begin_calibration(*pair)
     outcome = await _answered(run, prompt, arm)
     run.purse.settle(held, outcome.get("cost_usd"))
     if outcome.get("skip"):
         run.skipped += 1
+        await store.drop_calibration(*pair)
         return
-    await run.router.store.save_calibration(
-        run.router.name, key, arm.id, run.grader_name, json.dumps(outcome)
-    )
+    await store.save_calibration(*pair, json.dumps(outcome))
     run.outcomes[i, arm.id] = outcome
 
 
 async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
     """Return what one call showed; a failure that says nothing about the model is skipped."""
-    call = Call(
-        prompt.text,
-        result_type=run.result_type,
-        timeout_s=run.timeout_s,
-        model_settings={"max_tokens": MAX_OUTPUT_TOKENS},
-    )
     try:
-        answer = await run.executor.execute(arm, call)
+        answer = await run.executor.execute(arm, run.call(prompt, arm))
     except ExecutionError as error:
         quality = meaning(error.kind).quality
         if quality is None:
@@ -180,6 +232,7 @@ async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
         "input_tokens": r.input_tokens,
         "output_tokens": r.output_tokens,
         "latency_s": r.latency_s,
+        "replayable": answer.replayable,
     }
 
 
@@ -271,6 +324,7 @@ def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> C
         preferences=run.router.preferences,
         spent_usd=run.purse.spent_usd,
         skipped=run.skipped,
+        lost=run.lost,
         stopped_by_budget=run.purse.empty,
         unpriced=() if run.purse.limit_usd is None else tuple(a.id for a in arms if not a.priced),
     )

@@ -42,8 +42,9 @@ class CalibrationReport:
 
     prompts: int
     complete: int  # answered by every model
-    spent_usd: float
+    spent_usd: float  # for these answers, in earlier runs that were interrupted too
     skipped: int  # calls that were not made, or failed for a reason that is not the model's
+    lost: int  # calls on their way when a run was killed: paid for, with nothing to show
     stopped_by_budget: bool
     unpriced: tuple[str, ...]  # models that a limit in dollars kept from being asked
     models: tuple[ModelReport, ...]
@@ -56,6 +57,7 @@ class CalibrationReport:
     routed_cost_usd: float | None
     static_mix_quality: float | None  # of the best blind mix at the routed cost
     saved_usd_per_query: float | None  # beside the best single model
+    saved_beside_mix_usd: float | None  # per query; None where no blind mix is as good
     more_prompts_pay: bool | None  # would as many again still gain something
     expected_gain: float | None  # in utility, of as many again
 
@@ -70,6 +72,9 @@ class CalibrationReport:
             seconds = "unknown" if m.latency_s is None else f"{m.latency_s:.2f}"
             share = "" if m.routed_share is None else f"{m.routed_share:.0%}"
             lines.append(f"{m.model:<40} {quality:>15} {cost:>12} {seconds:>8} {share:>7}")
+        lines.append(
+            "best for their price: " + ", ".join(m.model for m in self.models if m.on_frontier)
+        )
         if self.routed_utility is not None:
             lines += [
                 "",
@@ -78,12 +83,21 @@ class CalibrationReport:
                 f"single model ({self.best_single})",
                 f"quality {self.routed_quality:.4f}, beside {self.static_mix_quality:.4f} of the "
                 "best static mix at the same cost",
+                f"dollars per query: {self.routed_cost_usd:.2e}, {self.saved_usd_per_query:+.2e} "
+                "saved beside the best single model"
+                + (
+                    ", and no static mix is as good"
+                    if self.saved_beside_mix_usd is None
+                    else f", {self.saved_beside_mix_usd:+.2e} beside the cheapest mix as good"
+                ),
             ]
         if self.not_needed:
             lines.append("nobody needs: " + ", ".join(self.not_needed))
         if self.more_prompts_pay is not None:
             word = "would probably pay" if self.more_prompts_pay else "would hardly pay"
             lines.append(f"as many prompts again {word} ({self.expected_gain:+.4f} utility)")
+        if self.lost:
+            lines.append(f"{self.lost} answers were lost when a run was killed; not asked again")
         if self.stopped_by_budget:
             lines.append("stopped before the limit could be passed")
         if self.unpriced:
@@ -110,6 +124,7 @@ def report_of(
     preferences: Preferences,
     spent_usd: float,
     skipped: int,
+    lost: int = 0,
     stopped_by_budget: bool,
     unpriced: Sequence[str] = (),
 ) -> CalibrationReport:
@@ -136,6 +151,7 @@ def report_of(
         complete=len(complete),
         spent_usd=spent_usd,
         skipped=skipped,
+        lost=lost,
         stopped_by_budget=stopped_by_budget,
         unpriced=tuple(unpriced),
         models=rows,
@@ -152,9 +168,25 @@ def report_of(
         saved_usd_per_query=(
             None if routed is None or best is None else float(c[:, best].mean() - routed.cost_usd)
         ),
+        saved_beside_mix_usd=None if routed is None else _saved_beside_mix(arms, q, c, routed),
         more_prompts_pay=None if gain is None else gain > WORTH_USD_SHARE,
         expected_gain=gain,
     )
+
+
+def _saved_beside_mix(
+    arms: Sequence[ModelArm], quality: Floats, cost_usd: Floats, routed: _Routed
+) -> float | None:
+    """Return what the cheapest blind mix of the same quality costs more, or None without one."""
+    ids, q, c = [a.id for a in arms], quality.mean(0), cost_usd.mean(0)
+    low, high = float(c.min()), float(c.max())
+    if static_mix(ids, q, c, high).quality < routed.quality:
+        return None
+    for _ in range(40):  # a mix is the better, the more it may cost
+        middle = (low + high) / 2
+        enough = static_mix(ids, q, c, middle).quality >= routed.quality
+        low, high = (low, middle) if enough else (middle, high)
+    return high - routed.cost_usd
 
 
 def _cross_validated(

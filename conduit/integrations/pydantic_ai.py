@@ -42,7 +42,8 @@ from conduit.engines.executor.base import Answer, AnswerStream, Call, Pieces, gu
 from conduit.engines.executor.chain import AttemptRecord, run_chain, stream_chain
 from conduit.engines.executor.failures import translated
 from conduit.engines.executor.health import ModelHealth
-from conduit.engines.executor.pydantic_ai import PydanticAIExecutor, cut_off, was_cut
+from conduit.engines.executor.metering import cut_off, was_cut
+from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.executor.readings import Readings, read, response_of
 
 METADATA = "conduit"  # the key under which a response says who gave it

@@ -14,10 +14,11 @@ from typing import Any
 
 from conduit.core.errors import UnknownDecision
 from conduit.core.models import ModelArm, Query, Response, RoutingDecision
-from conduit.engines.budget import MAX_OUTPUT_TOKENS, Budgets, Hold, worst_case_usd
+from conduit.engines.budget import Budgets, Hold, worst_case_usd
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
+from conduit.engines.executor.sizes import size_of
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
 from conduit.feedback.collector import FeedbackCollector
@@ -92,11 +93,13 @@ class Desk:
         self, decision: RoutingDecision, arms: list[ModelArm], call: Call
     ) -> tuple[Hold, list[ModelArm], Call]:
         """Set aside the worst case of the candidates that the budget still allows."""
-        settings = dict(call.model_settings or {})
-        most = float(settings.setdefault("max_tokens", MAX_OUTPUT_TOKENS))
-        tokens = float(decision.features.token_estimate)
+        size = size_of(call)
+        limited = {**(call.model_settings or {}), "max_tokens": int(size.output_tokens)}
         key = user_key(decision.user_id)
-        worst = {a.id: worst_case_usd(a, tokens, most) for a in arms}
+        worst = {
+            a.id: worst_case_usd(a, size.all_input_tokens, size.requests * size.output_tokens)
+            for a in arms
+        }
         left = await self._budgets.left_usd(key)
         within = [a for a in arms if (w := worst[a.id]) is not None and w <= left]
         amount = max((worst[a.id] or 0.0 for a in within), default=None)
@@ -104,7 +107,7 @@ class Desk:
             known = [w for w in worst.values() if w is not None]
             amount = min(known) if known else left + 1.0
         hold = await self._budgets.reserve(amount, key)
-        return hold, within, replace(call, model_settings=settings)
+        return hold, within, replace(call, model_settings=limited)
 
     # after them ---------------------------------------------------------------------------------
 

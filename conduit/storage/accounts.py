@@ -71,9 +71,22 @@ SPEND = text("""
     WHERE scope_key = :scope AND period_start = :period
 """)
 
+# An empty outcome is a beginning: the answer was about to be asked for.
+BEGIN_CALIBRATION = text("""
+    INSERT INTO calibrations (router, grader, prompt_hash, model, outcome, created_at)
+    VALUES (:router, :grader, :prompt, :model, '', :now) ON CONFLICT DO NOTHING
+""")
 SAVE_CALIBRATION = text("""
     INSERT INTO calibrations (router, grader, prompt_hash, model, outcome, created_at)
-    VALUES (:router, :grader, :prompt, :model, :outcome, :now) ON CONFLICT DO NOTHING
+    VALUES (:router, :grader, :prompt, :model, :outcome, :now)
+    ON CONFLICT (router, grader, prompt_hash, model) DO UPDATE
+        SET outcome = excluded.outcome, created_at = excluded.created_at
+        WHERE calibrations.outcome = ''
+""")
+DROP_CALIBRATION = text("""
+    DELETE FROM calibrations
+    WHERE router = :router AND grader = :grader AND prompt_hash = :prompt AND model = :model
+      AND outcome = ''
 """)
 CALIBRATIONS = text("""
     SELECT prompt_hash, model, outcome FROM calibrations
@@ -166,19 +179,37 @@ class Accounts:
             return None
         return Spend(limit_usd=row[0], spent_usd=row[1], reserved_usd=row[2])
 
+    async def begin_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Note what is about to be asked for."""
+        given = {**_pair(router, prompt_hash, model, grader), "now": self._clock()}
+        await self._sessions.write(
+            "note what is asked for", lambda c: c.execute(BEGIN_CALIBRATION, given)
+        )
+
     async def save_calibration(
         self, router: str, prompt_hash: str, model: str, grader: str, outcome: str
     ) -> None:
         """Keep a graded outcome; the first one stands."""
         given = {
-            "router": clean(router), "prompt": clean(prompt_hash), "model": clean(model),
-            "grader": clean(grader), "outcome": clean(outcome), "now": self._clock(),
+            **_pair(router, prompt_hash, model, grader),
+            "outcome": clean(outcome), "now": self._clock(),
         }  # fmt: skip
         await self._sessions.write(
             "save a graded answer", lambda c: c.execute(SAVE_CALIBRATION, given)
         )
 
-    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str]:
+    async def drop_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Forget what only began."""
+        given = _pair(router, prompt_hash, model, grader)
+        await self._sessions.write(
+            "forget what was not asked", lambda c: c.execute(DROP_CALIBRATION, given)
+        )
+
+    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str | None]:
         """Return the kept outcomes of one grader."""
         given = {"router": clean(router), "grader": clean(grader)}
 
@@ -186,7 +217,14 @@ class Accounts:
             return (await connection.execute(CALIBRATIONS, given)).all()
 
         rows = await self._sessions.read("read graded answers", read)
-        return {(prompt, model): outcome for prompt, model, outcome in rows}
+        return {(prompt, model): outcome or None for prompt, model, outcome in rows}
+
+
+def _pair(router: str, prompt_hash: str, model: str, grader: str) -> dict[str, str]:
+    return {
+        "router": clean(router), "prompt": clean(prompt_hash), "model": clean(model),
+        "grader": clean(grader),
+    }  # fmt: skip
 
 
 Given = Mapping[str, Any]

@@ -37,7 +37,9 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._accounts: dict[tuple[str, float], _Account] = {}
         self._reservations: dict[str, _Held] = {}
-        self._calibrations: dict[tuple[str, str], dict[tuple[str, str], str]] = defaultdict(dict)
+        self._calibrations: dict[tuple[str, str], dict[tuple[str, str], str | None]] = defaultdict(
+            dict
+        )
 
     async def reserve(
         self,
@@ -91,12 +93,28 @@ class MemoryLedger:
             reserved_usd=sum(account.held.values()),
         )
 
+    async def begin_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Note what is about to be asked for."""
+        self._calibrations[router, grader].setdefault((prompt_hash, model), None)
+
     async def save_calibration(
         self, router: str, prompt_hash: str, model: str, grader: str, outcome: str
     ) -> None:
         """Keep a graded outcome; the first one stands."""
-        self._calibrations[router, grader].setdefault((prompt_hash, model), outcome)
+        kept = self._calibrations[router, grader]
+        if kept.get((prompt_hash, model)) is None:
+            kept[prompt_hash, model] = outcome
 
-    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str]:
+    async def drop_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Forget what only began."""
+        kept = self._calibrations[router, grader]
+        if kept.get((prompt_hash, model), "") is None:
+            del kept[prompt_hash, model]
+
+    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str | None]:
         """Return the kept outcomes of one grader."""
         return dict(self._calibrations[router, grader])

@@ -245,13 +245,23 @@ class Ledger(Protocol):
     async def spend(self, scope_key: str, period_start: float) -> Spend | None:
         """Return what is spent and reserved, or None before the first reservation."""
 
+    async def begin_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Note that an answer is about to be paid for, before it is asked for."""
+
     async def save_calibration(
         self, router: str, prompt_hash: str, model: str, grader: str, outcome: str
     ) -> None:
         """Keep a paid answer's graded outcome (JSON), so that it is never paid for twice."""
 
-    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str]:
-        """Return the kept outcomes of one grader by (prompt hash, model)."""
+    async def drop_calibration(
+        self, router: str, prompt_hash: str, model: str, grader: str
+    ) -> None:
+        """Undo a beginning: nothing was paid, so it may be asked for again."""
+
+    async def calibrations(self, router: str, grader: str) -> Mapping[tuple[str, str], str | None]:
+        """Return one grader's outcomes by (prompt hash, model); None where one only began."""
 
 
 class Custodian(Protocol):

@@ -4,9 +4,10 @@
         client = AsyncOpenAI(base_url=provider.base_url, api_key="local")
 
 `python -m conduit.testing.local_provider` serves in a process of its own and prints its URL first.
-It answers chat completions, responses and embeddings; `GET /control/requests` lists the ledger and
-`POST /control/fault` (`{"model": …, "fault": {"kind": …} or null}`) sets a fault, for others than
-the process that serves.
+It answers chat completions, responses and embeddings; a request whose `Idempotency-Key` it knows
+gets the same answer without being billed again, and the key comes back in a header.
+`GET /control/requests` lists the ledger and `POST /control/fault` (`{"model": …, "fault":
+{"kind": …} or null}`) sets a fault, for others than the process that serves.
 """
 
 import argparse
@@ -117,6 +118,7 @@ class LocalProvider:
             self.set_fault(model.name, model.fault)
         self._wires = {wire.path: wire for wire in WIRES}
         self._connections: set[Connection] = set()
+        self._kept: dict[str, tuple[bytes, int]] = {}  # idempotency key: request body, row
         self._failures: list[BaseException] = []
         self._server: asyncio.Server | None = None
         self._refusing: socket.socket | None = None
@@ -258,6 +260,10 @@ class LocalProvider:
         parsed = _parsed(request, wire.parse)
         if isinstance(parsed, Script):
             return await connection.play(parsed)
+        key = request.headers.get("idempotency-key")
+        kept = None if key is None else self._kept.get(key)
+        if kept is not None:
+            return await self._again(wire, request, parsed, kept, connection)
         at = self._ledger.open(
             wire.path, parsed, has_authorization="authorization" in request.headers
         )
@@ -265,16 +271,41 @@ class LocalProvider:
         if refusal is not None:
             self._ledger.close(at, status=refusal.status)
             return await connection.play(refusal)
-        await self._answer(wire, self._models[parsed.model], parsed, at, connection)
+        active = self._faults.get(parsed.model)
+        fault = None if active is None else active.strikes()
+        if key is not None and fault is None:
+            self._kept[key] = request.body, at
+        await self._answer(wire, parsed, at, connection, fault, key)
+
+    async def _again(
+        self,
+        wire: Wire,
+        request: Request,
+        ask: Ask,
+        kept: tuple[bytes, int],
+        connection: Connection,
+    ) -> None:
+        """Answer what was asked under the same key before, in the same row: it is billed once."""
+        body, at = kept
+        if body != request.body:
+            message = "This idempotency key belongs to another request"
+            script = error_script(422, "invalid_request_error", "idempotency_key_reused", message)
+            return await connection.play(script)
+        await self._answer(wire, ask, at, connection, None, request.headers["idempotency-key"])
 
     async def _answer(
-        self, wire: Wire, model: SimulatedModel, ask: Ask, at: int, connection: Connection
+        self,
+        wire: Wire,
+        ask: Ask,
+        at: int,
+        connection: Connection,
+        fault: Fault | None,
+        key: str | None,
     ) -> None:
-        active = self._faults.get(model.name)
-        fault = None if active is None else active.strikes()
+        model = self._models[ask.model]
         said = compose(model, ask, self._seed)
         self._ledger.answered(at, said, fault)
-        script = Delivery(wire, model, ask, said, self._ledger[at].id, fault).script()
+        script = Delivery(wire, model, ask, said, self._ledger[at].id, fault, key).script()
         began = time.monotonic()
         tokens = 0
         try:

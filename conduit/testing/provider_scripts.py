@@ -42,6 +42,7 @@ class Delivery:
     said: Completion
     request_id: str
     fault: Fault | None = None
+    idempotency_key: str | None = None
 
     def script(self) -> Script:
         """Return what the client gets, and when."""
@@ -73,7 +74,7 @@ class Delivery:
         wait_s = self.model.duration_s(self.said.output_tokens)
         body, kind = self._body(), self.fault and self.fault.kind
         if self.fault is None or kind not in _BREAKS:
-            data = whole_bytes(200, body, extra={"x-request-id": self.request_id})
+            data = whole_bytes(200, body, extra=self._names())
             return Script(200, (Step(data, wait_s),))
         half = body[: 0 if kind is FaultKind.CUT_BEFORE_FIRST_TOKEN else len(body) // 2]
         if kind is FaultKind.TRUNCATED_JSON or (self.fault.cut == "end" and kind in _CUTS):
@@ -86,6 +87,10 @@ class Delivery:
             return Script(200, (Step(head, wait_s), *late))
         ending = _ENDINGS[self.fault.cut] if kind in _CUTS else Ending.HANG
         return Script(200, (Step(head + half, wait_s),), ending)
+
+    def _names(self) -> dict[str, str]:
+        key = self.idempotency_key
+        return {"x-request-id": self.request_id} | ({} if key is None else {"Idempotency-Key": key})
 
     def _body(self) -> bytes:
         kind = self.fault and self.fault.kind
@@ -108,7 +113,7 @@ class Delivery:
             "Content-Type": "text/event-stream; charset=utf-8",
             "Cache-Control": "no-cache",
             "Transfer-Encoding": "chunked",
-            "x-request-id": self.request_id,
+            **self._names(),
         }
         steps = [Step(head_bytes(200, headers), self.model.ttft_s)]
         for event in events:

@@ -178,8 +178,25 @@ class LedgerContract:
             for outcome in ('{"q":1}', '{"q":0}'):
                 await store.save_calibration(router, "p1", "small", "g", outcome)
             await store.save_calibration(router, "p1", "small", "g2", "{}")
+            await store.begin_calibration(router, "p1", "small", "g")
+            await store.drop_calibration(router, "p1", "small", "g")
             assert await store.calibrations(router, "g") == {("p1", "small"): '{"q":1}'}
             assert await store.calibrations(router + "b", "g") == {}
+
+    async def test_an_answer_that_was_only_asked_for_is_remembered(
+        self, stores: StoreFactory, clock: ManualClock, router: str
+    ) -> None:
+        """A beginning has no outcome until one is saved, or it is dropped."""
+        async with stores(clock=clock) as store:
+            for model in ("kept", "dropped", "open"):
+                await store.begin_calibration(router, "p1", model, "g")
+                await store.begin_calibration(router, "p1", model, "g")
+            await store.save_calibration(router, "p1", "kept", "g", '{"q":1}')
+            await store.drop_calibration(router, "p1", "dropped", "g")
+            assert await store.calibrations(router, "g") == {
+                ("p1", "kept"): '{"q":1}',
+                ("p1", "open"): None,
+            }
 
 
 async def _reserve(

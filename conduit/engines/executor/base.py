@@ -44,6 +44,8 @@ class Call:
     deps: Any = field(default=None, kw_only=True, repr=False)
     timeout_s: float | None = field(default=None, kw_only=True)
     output_retries: int = field(default=DEFAULT_OUTPUT_RETRIES, kw_only=True)
+    # Under which the provider may keep the answer, and give it again without asking for money.
+    idempotency_key: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Answer(Generic[T]):
     data: T
     response: Response
     messages: Sequence[Any] = field(default=(), repr=False)
+    replayable: bool = False  # the provider said that it keeps it under the call's idempotency key
 
 
 class AnswerStream(Protocol):

@@ -10,21 +10,17 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from typing import Any
 
 import openai.resources  # noqa: F401  loaded here, 0.8 s that no request has to wait for
-from openai import AsyncOpenAI, OpenAIError
-from openai.types import CompletionUsage, chat
+from httpx import Response as HTTPResponse
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from pydantic_ai import Agent, capture_run_messages
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import ModelMessage, ModelResponse
-from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
-from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.result import StreamedRunResult
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import RunContext
-from pydantic_ai.usage import RequestUsage
 
 from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id, provider_key_names
 from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
@@ -40,6 +36,7 @@ from conduit.engines.executor.base import (
     timed_out,
 )
 from conduit.engines.executor.failures import ForeignError, described, meaning, translated
+from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
 
 MAX_AGENTS = 64  # kept, each with the schemas of one result type and one set of tools
@@ -92,6 +89,7 @@ class PydanticAIExecutor:
         self._models: dict[tuple[str, str | None], Model[Any]] = {}
         self._providers: dict[tuple[str, str | None], Provider[Any]] = {}
         self._clients: list[AsyncOpenAI] = []
+        self._replayable: set[str] = set()  # idempotency keys that came back
         self._agents: OrderedDict[Any, tuple[Agent[Any, Any], Any]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -146,7 +144,7 @@ class PydanticAIExecutor:
         call = run.call
         agent, model = self._agent(call), self.model(run.arm)
         return agent, {
-            "model": run.begun(_Metered(model, run.arm)),
+            "model": run.begun(Metered(model, run.arm, call.idempotency_key, self._replayable)),
             "message_history": call.message_history or None,
             "instructions": call.system_prompt,
             "model_settings": call.model_settings and ModelSettings(**call.model_settings),  # type: ignore[typeddict-item]
@@ -204,7 +202,7 @@ class PydanticAIExecutor:
             client = self._client(base_url=base_url, api_key=self._api_key(arm) or NO_KEY)
             self._providers[key] = OpenAIProvider(openai_client=client)
         model_name = name.partition(":")[2] if _names_provider(name) else arm.id
-        return _CompatibleModel(model_name, provider=self._providers[key])
+        return CompatibleModel(model_name, provider=self._providers[key])
 
     def _provider(self, name: str) -> Provider[Any]:
         """Return a provider whose client never retries by itself, made once."""
@@ -219,9 +217,16 @@ class PydanticAIExecutor:
         return self._providers[key]
 
     def _client(self, **arguments: Any) -> AsyncOpenAI:
-        client = AsyncOpenAI(max_retries=0, **arguments)
+        http = DefaultAsyncHttpxClient(event_hooks={"response": [self._note_key]})
+        client = AsyncOpenAI(max_retries=0, http_client=http, **arguments)
         self._clients.append(client)
         return client
+
+    async def _note_key(self, response: HTTPResponse) -> None:
+        """Note that a provider keeps an answer, which it says by sending the key back."""
+        key = response.request.headers.get(IDEMPOTENCY)
+        if key is not None and response.headers.get(IDEMPOTENCY) == key:
+            self._replayable.add(key)
 
 
 def _forbid_retries(client: Any) -> None:
@@ -268,7 +273,7 @@ class _Run:
     def __init__(self, arm: ModelArm, call: Call) -> None:
         self.arm = arm
         self.call = call
-        self.metered: _Metered | None = None
+        self.metered: Metered | None = None
         self._started = time.perf_counter()
         self._first_s: float | None = None
         self._partial: Any = None
@@ -276,7 +281,7 @@ class _Run:
         self._limit = asyncio.timeout(call.timeout_s)
         self._deadline = self._limit.when()
 
-    def begun(self, metered: _Metered) -> _Metered:
+    def begun(self, metered: Metered) -> Metered:
         """Start the clock: the model is about to be asked."""
         self._started = time.perf_counter()
         self.metered = metered
@@ -340,6 +345,7 @@ class _Run:
             data=data,
             response=self.response(readings, output_valid=True),
             messages=result.all_messages(),
+            replayable=self.metered.is_replayable(),
         )
 
     def response(self, readings: Readings, *, output_valid: bool) -> Response:
@@ -382,110 +388,3 @@ class _Run:
 
 
 _END = object()
-
-
-class _Metered(WrapperModel):
-    """Notes what the requests of one call gave, and raises what the model did wrong as ours."""
-
-    def __init__(self, wrapped: Model[Any], arm: ModelArm) -> None:
-        super().__init__(wrapped)
-        self.output_tools: frozenset[str] = frozenset()
-        self._arm = arm
-        self._responses: list[ModelResponse] = []
-        self._stream: StreamedResponse | None = None
-
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        """Ask the model."""
-        self._note(model_request_parameters)
-        asked = self.wrapped.request(messages, model_settings, model_request_parameters)
-        response = await guarded(asked, self._ours)
-        self._responses.append(response)
-        return response
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Ask the model for a stream; what breaks it later is told apart by `is_streaming`."""
-        self._note(model_request_parameters)
-        async with AsyncExitStack() as stack:
-            opened = self.wrapped.request_stream(
-                messages, model_settings, model_request_parameters, run_context
-            )
-            self._stream = await guarded(stack.enter_async_context(opened), self._ours)
-            yield self._stream
-
-    def _note(self, parameters: ModelRequestParameters) -> None:
-        self.output_tools = frozenset(tool.name for tool in parameters.output_tools)
-        if self._stream is not None:
-            self._responses.append(self._stream.get())
-            self._stream = None
-
-    def _ours(self, error: Exception) -> Exception:
-        if isinstance(error, ExecutionError):
-            return error
-        return translated(error, self._arm.id, now=time.time())
-
-    def given(self) -> list[ModelResponse]:
-        """Return the responses until now, the last perhaps in part."""
-        return [*self._responses, *([self._stream.get()] if self._stream is not None else [])]
-
-    def is_streaming(self) -> bool:
-        """Return whether a stream has begun and not ended."""
-        return self._stream is not None and self._stream.get().state == "incomplete"
-
-    def was_cut(self) -> bool:
-        """Return whether the last stream ended without the word that it was over."""
-        return self._stream is not None and was_cut(self.wrapped, self._stream)
-
-
-def was_cut(model: Model[Any], stream: StreamedResponse) -> bool:
-    """Return whether a stream that gives no more ended without the word that it was over."""
-    if isinstance(stream, _CompatibleStream):
-        return not stream.has_ended
-    response = stream.get()
-    tells = isinstance(model, OpenAIChatModel)
-    return response.state == "incomplete" or (tells and response.finish_reason is None)
-
-
-def cut_off(arm: ModelArm, partial: object) -> ProviderError:
-    """Return the error of a stream that has no end."""
-    words = f"{arm.id} {meaning('malformed').words} (the stream has no end)"
-    return ProviderError(words, model=arm.id, kind="malformed", partial=partial)
-
-
-class _CompatibleModel(OpenAIChatModel):
-    """A model of an OpenAI-compatible server, which may say what a call cost."""
-
-    def _process_provider_details(self, response: chat.ChatCompletion) -> dict[str, Any] | None:
-        return _with_cost(super()._process_provider_details(response), response.usage)
-
-    @property
-    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
-        return _CompatibleStream
-
-
-class _CompatibleStream(OpenAIStreamedResponse):
-    has_ended = False  # a chunk said why it ended; PydanticAI may assume that it did
-
-    def _map_usage(self, response: chat.ChatCompletionChunk) -> RequestUsage:
-        if response.choices and response.choices[0].finish_reason:
-            self.has_ended = True
-        self.provider_details = _with_cost(self.provider_details, response.usage)
-        return super()._map_usage(response)
-
-
-def _with_cost(
-    details: dict[str, Any] | None, usage: CompletionUsage | None
-) -> dict[str, Any] | None:
-    told = (usage.model_extra or {}).get("cost") if usage is not None else None
-    return details if told is None else {**(details or {}), "cost": told}

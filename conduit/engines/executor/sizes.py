@@ -1,0 +1,86 @@
+"""How many tokens a call can take at most, for setting its price aside before it is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from conduit.engines.executor.base import Call
+
+MAX_OUTPUT_TOKENS = 4096  # of a call that does not set its own limit; passed on to the provider
+BYTES_PER_TOKEN = 2.0  # fewer than any tokenizer takes on average, of any language
+TOKENS_PER_PART = 16.0  # a message's role and separators
+MEDIA_TOKENS = 2_000.0  # an image or a file of unknown size
+TOOL_TOKENS = 500.0  # the description of a tool
+SCHEMA_TOKENS = 1_000.0  # of a result type whose schema cannot be told
+TOOL_ROUNDS = 10  # of tool calls before an answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """The most that a call takes: tokens of its first request, and how many requests there are."""
+
+    input_tokens: float
+    output_tokens: float  # per request
+    requests: int = 1
+
+    @property
+    def all_input_tokens(self) -> float:
+        """Return the input of all requests: each repeats what was said before it."""
+        n = self.requests
+        return n * self.input_tokens + n * (n - 1) / 2 * self.output_tokens
+
+
+def size_of(call: Call) -> Size:
+    """Return the most that a call takes at one model."""
+    typed = call.result_type is not str
+    has_tools = bool(call.tools or call.toolsets)
+    said = (call.prompt, call.system_prompt, call.message_history)
+    tokens = sum(map(_tokens, said)) + TOKENS_PER_PART
+    tokens += TOOL_TOKENS * (len(call.tools) + 4 * len(call.toolsets))
+    return Size(
+        input_tokens=tokens + (_schema_tokens(call.result_type) if typed else 0.0),
+        output_tokens=float((call.model_settings or {}).get("max_tokens") or MAX_OUTPUT_TOKENS),
+        requests=1 + (call.output_retries if typed else 0) + (TOOL_ROUNDS if has_tools else 0),
+    )
+
+
+def _tokens(said: Any) -> float:
+    """Return the most tokens of text, of media, or of the messages of any library."""
+    if said is None or isinstance(said, bool | int | float):
+        return 0.0
+    if isinstance(said, str):
+        return len(said.encode("utf-8", "replace")) / BYTES_PER_TOKEN
+    if isinstance(said, bytes | bytearray):
+        return MEDIA_TOKENS
+    if isinstance(said, Mapping):
+        return sum(map(_tokens, said.values()))
+    if isinstance(said, Sequence):
+        return sum(map(_tokens, said)) + TOKENS_PER_PART * len(said)
+    if is_dataclass(said):
+        return sum(_tokens(getattr(said, each.name, None)) for each in fields(said))
+    if isinstance(said, BaseModel):
+        return sum(map(_tokens, said.__dict__.values()))
+    return 0.0
+
+
+def _schema_tokens(result_type: Any) -> float:
+    try:
+        return _known_schema_tokens(result_type)
+    except TypeError:  # unhashable
+        return SCHEMA_TOKENS
+
+
+@lru_cache(maxsize=64)
+def _known_schema_tokens(result_type: Any) -> float:
+    try:
+        schema = TypeAdapter(result_type).json_schema()
+    except (PydanticUserError, PydanticSchemaGenerationError):
+        return SCHEMA_TOKENS  # a form of its own of the executor's library
+    return len(json.dumps(schema)) / BYTES_PER_TOKEN

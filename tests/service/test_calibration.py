@@ -1,0 +1,139 @@
+"""Calibration that is killed and resumed: each answer is paid for once, and the router is warm."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conduit.core.models import ModelArm, RoutingDecision
+from conduit.engines.executor.base import FunctionExecutor
+from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
+from conduit.engines.router import Router
+from conduit.evaluation.calibration import calibrate, prompt_hash
+from conduit.evaluation.graders import Prompt
+from conduit.service import Service
+from conduit.storage.database import open_store
+from conduit.testing import LocalProvider, SimulatedModel
+from conduit.testing.local_provider import Question, provider_questions
+from tests.service.worker import TOPICS, Work, arms_of, opened, report_of, started
+
+PROMPTS = 100
+MAX_USD = 2.0
+BEST = {"capitals": "clerk", "arithmetic": "engineer"}
+
+
+def simulated(name: str, capitals: float, arithmetic: float, usd: float = 1.0) -> SimulatedModel:
+    """Return a model with two skills."""
+    skill = {"capitals": capitals, "arithmetic": arithmetic}
+    return SimulatedModel(name, usd, 4 * usd, skill, ttft_s=0.03)
+
+
+POOL = (
+    simulated("clerk", 0.95, 0.2),
+    simulated("engineer", 0.2, 0.95),
+    simulated("plain", 0.5, 0.5),
+    simulated("poor", 0.3, 0.3),
+    simulated("dear", 0.6, 0.6, usd=10.0),
+)
+
+
+def work_of(provider: LocalProvider, path: Path) -> Work:
+    """Return the calibration of the whole pool."""
+    return Work(
+        job="calibrate",
+        database_url=f"sqlite:///{path / 'conduit.db'}",
+        provider_url=provider.base_url,
+        prices={m.name: (m.input_usd_per_mtok, m.output_usd_per_mtok) for m in POOL},
+        prompts=PROMPTS,
+        max_usd=MAX_USD,
+    )
+
+
+def right_share(decisions: Iterable[tuple[Question, RoutingDecision]]) -> float:
+    """Return how often the better model of the topic was chosen."""
+    right = [decision.selected_model == BEST[q.topic] for q, decision in decisions]
+    return sum(right) / len(right)
+
+
+async def next_queries(service: Service) -> float:
+    """Return the share of right choices on 200 questions that nobody has seen."""
+    questions = provider_questions(TOPICS, PROMPTS + 200, seed=6)[PROMPTS:]
+    return right_share([(q, await service.router.route(q.prompt)) for q in questions])
+
+
+@pytest.mark.slow
+async def test_a_killed_calibration_pays_each_pair_once(tmp_path: Path) -> None:
+    """Killed at two fifths by the system, and resumed in another process, nothing is paid twice."""
+    with LocalProvider(POOL, seed=1).serve_in_thread() as provider:
+        work = work_of(provider, tmp_path)
+        async with await opened(
+            replace(work, database_url=f"sqlite:///{tmp_path / 'cold.db'}")
+        ) as cold:
+            before = await next_queries(cold)
+        with started(work) as process:
+            while len(provider.requests) < 0.4 * PROMPTS * len(POOL):
+                assert process.poll() is None
+                time.sleep(0.002)  # noqa: ASYNC251  the provider has a thread of its own
+        killed_at = len(provider.requests)
+        with started(work) as process:
+            report = report_of(process)
+        pairs = Counter((row.model, row.prompt_id) for row in provider.requests)
+        assert killed_at < len(pairs)
+        assert set(pairs.values()) == {1}
+        assert len(pairs) == PROMPTS * len(POOL)
+        assert report == {
+            "complete": PROMPTS,
+            "lost": 0,
+            "spent_usd": pytest.approx(provider.spent_usd),
+        }
+        assert provider.spent_usd <= MAX_USD
+        async with await opened(work) as warm:
+            after = await next_queries(warm)
+    assert before < 0.65
+    assert after >= 0.85
+
+
+async def test_an_answer_whose_fate_is_unknown_is_not_paid_for_again(tmp_path: Path) -> None:
+    """A provider that keeps no answers is not asked again; the loss is told and is paid for."""
+    asked: list[str] = []
+
+    def answer(model: str, prompt: str) -> str:
+        asked.append(f"{model} {prompt}")
+        return "yes"
+
+    arms = [ModelArm(name, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0) for name in "ab"]
+    prompts = [Prompt(text, expected="yes") for text in ("one", "two")]
+    store = await open_store(f"sqlite:///{tmp_path / 'conduit.db'}")
+    router = Router(arms, store=store, seed=1, environ={})
+    first = await calibrate(router, FunctionExecutor(answer), prompts[:1])
+    known = await store.calibrations(router.name, "expected")
+    assert {json.loads(kept)["replayable"] for kept in known.values() if kept} == {False}
+    await store.begin_calibration(router.name, prompt_hash(prompts[1]), "a", "expected")
+    report = await calibrate(router, FunctionExecutor(answer), prompts)
+    assert asked == ["a one", "b one", "b two"]
+    assert (report.lost, report.complete) == (1, 1)
+    assert "1 answers were lost" in report.summary()
+    assert report.spent_usd > first.spent_usd
+    await router.close()
+    await store.close()
+
+
+async def test_the_limit_holds_over_resumed_runs() -> None:
+    """What an earlier run paid for the same answers counts against the limit of this one."""
+    async with LocalProvider(POOL[:2], seed=1) as provider:
+        arms = arms_of(replace(work_of(provider, Path()), prices={"clerk": (1.0, 4.0)}))
+        service = Service(Router(arms, seed=1, environ={}), PydanticAIExecutor())
+        questions = provider_questions(TOPICS, 40, seed=2)
+        prompts = [Prompt(q.prompt, expected=q.expected) for q in questions]
+        async with service:
+            for _ in range(3):
+                report = await service.calibrate(prompts, max_usd=0.017, progress=False)
+        assert report.stopped_by_budget
+        assert provider.spent_usd <= 0.017
+        assert report.spent_usd == pytest.approx(provider.spent_usd)

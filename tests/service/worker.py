@@ -1,0 +1,146 @@
+"""A service as a process of its own, to be killed: it calibrates, or it spends a shared budget.
+
+`python -m tests.service.worker '<json>'` runs `Work` and prints a JSON report at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from conduit.core.errors import BudgetExceeded
+from conduit.core.models import ModelArm, RoutingResult
+from conduit.engines.budget import Budget
+from conduit.engines.executor.base import Answer, Call, Executor
+from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
+from conduit.evaluation.graders import Prompt
+from conduit.service import Service, create_service
+from conduit.testing.local_provider import provider_questions
+
+TOPICS = ("capitals", "arithmetic")
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one process does."""
+
+    job: str  # calibrate, spend
+    database_url: str
+    provider_url: str
+    prices: Mapping[str, tuple[float, float]]  # of each model: input, output
+    prompts: int = 100
+    max_usd: float | None = None
+    calls: int = 200
+    max_tokens: int = 1_000
+    budget_usd: float = 1.0
+    dies_after: int | None = None  # calls that got their reservation; the rest waits for the kill
+    worker: int = 0
+
+
+def arms_of(work: Work) -> list[ModelArm]:
+    """Return the models of the provider, with their prices."""
+    return [
+        ModelArm(name, input_usd_per_mtok=i, output_usd_per_mtok=o, base_url=work.provider_url)
+        for name, (i, o) in work.prices.items()
+    ]
+
+
+async def opened(work: Work, **options: Any) -> Service:
+    """Return the service of this process."""
+    return await create_service(
+        models=arms_of(work), database_url=work.database_url, seed=7, **options
+    )
+
+
+def prompts_of(work: Work) -> list[Prompt]:
+    """Return the prompts to calibrate with, the same in every process."""
+    questions = provider_questions(TOPICS, work.prompts, seed=5)
+    return [Prompt(q.prompt, expected=q.expected) for q in questions]
+
+
+async def calibrate(work: Work) -> dict[str, Any]:
+    """Calibrate, on from where an earlier process was."""
+    async with await opened(work) as service:
+        report = await service.calibrate(prompts_of(work), max_usd=work.max_usd, progress=False)
+    return {"complete": report.complete, "lost": report.lost, "spent_usd": report.spent_usd}
+
+
+class Dying(PydanticAIExecutor):
+    """Lets some calls through; of the others it says that they have reserved, and hangs."""
+
+    def __init__(self, lives: int) -> None:
+        super().__init__()
+        self._lives = lives
+
+    async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
+        """Ask the model, or wait for the kill."""
+        self._lives -= 1
+        if self._lives < 0:
+            sys.stdout.write("reserved\n")
+            sys.stdout.flush()
+            await asyncio.get_running_loop().create_future()
+        return await super().execute(arm, call)
+
+
+async def spend(work: Work) -> dict[str, Any]:
+    """Send all calls at once; some are answered, the budget refuses the others."""
+    executor: Executor = PydanticAIExecutor() if work.dies_after is None else Dying(work.dies_after)
+    budget = Budget(work.budget_usd, per="total")
+    async with await opened(work, executor=executor, budgets=[budget]) as service:
+        results = await service.complete_batch(
+            [f"Say it: [[marker:{work.worker}-{i}]]" for i in range(work.calls)],
+            concurrency=work.calls,
+            progress=False,
+            model_settings={"max_tokens": work.max_tokens},
+        )
+    answered = sum(isinstance(r, RoutingResult) for r in results)
+    refused = sum(isinstance(r, BudgetExceeded) for r in results)
+    others = sorted({repr(r) for r in results if not isinstance(r, RoutingResult | BudgetExceeded)})
+    return {"answered": answered, "refused": refused, "others": others}
+
+
+JOBS = {"calibrate": calibrate, "spend": spend}
+
+
+@contextmanager
+def started(work: Work) -> Iterator[subprocess.Popen[str]]:
+    """Start a process for the work; it is killed at the end unless it has ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.service.worker", json.dumps(asdict(work))],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for the end of a process and return its report."""
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    report: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return report
+
+
+def main() -> None:
+    """Do the work that the first argument describes."""
+    work = Work(**json.loads(sys.argv[1]))
+    sys.stdout.write(json.dumps(asyncio.run(JOBS[work.job](work))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
