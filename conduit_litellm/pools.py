@@ -81,6 +81,10 @@ class Pool:
                     self._added.discard(gone)
                     self.router.remove_model(gone)
 
+    def model_behind(self, deployment: str) -> str:
+        """Return the model that a deployment serves."""
+        return self._models.get(deployment, deployment)
+
     # deciding ----------------------------------------------------------------------------------
 
     def decide(self, query: Query, healthy: Mapping[str, Deployment]) -> RoutingDecision:

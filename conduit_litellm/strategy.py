@@ -25,6 +25,7 @@ from conduit.engines.bandits.base import PolicyFactory
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.router import Router
+from conduit.evaluation.judge import Answered, ArbiterEvaluator
 from conduit.storage.base import Ack, Store
 from conduit_litellm.entry_points import router_of
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
@@ -84,7 +85,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         cache_enabled: bool = False,
         redis_url: str | None = None,
         cache_ttl: float = 3600.0,
-        evaluator: Evaluate | None = None,
+        evaluator: Evaluate | ArbiterEvaluator | None = None,
         database_url: str | None = None,
         preferences: Preferences | str | Mapping[str, Any] = "balanced",
         window_size: int | None = None,
@@ -301,7 +302,13 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         with self._lock:
             self._counts["credited" if attempt.failure is None else "failed"][model] += 1
         if self._judge is not None and attempt.answer is not None:
-            self._judge.score(trip.text, attempt.answer, partial(self._judged, trip))
+            item = Answered(
+                decision_id=trip.decision.id,
+                model=trip.pool.model_behind(model),
+                prompt=trip.text,
+                answer=attempt.answer,
+            )
+            self._judge.score(item, partial(self._judged, trip))
         log.info(
             "Feedback recorded for %s: %s in %s s, $%s",
             model, attempt.failure or "answered", attempt.latency_s, attempt.cost_usd,

@@ -46,6 +46,11 @@ class Worker:
         if self._own:
             wait_for(list(self._waiting), timeout=timeout_s)
 
+    def cancel(self) -> None:
+        """Give up what has not ended."""
+        for future in list(self._waiting):
+            future.cancel()
+
     def close(self) -> None:
         """Finish what was submitted, and end the loop if it is our own."""
         self.flush()

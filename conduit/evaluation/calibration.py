@@ -226,8 +226,11 @@ async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
             return {"skip": error.kind, "cost_usd": 0.0}
         return {"quality": quality, "error": error.kind, "cost_usd": None}
     r = answer.response
+    quality = await graded(run.grader, prompt, answer.data, model=arm.id)
+    if quality is None:
+        return {"skip": "not graded", "cost_usd": r.cost_usd}
     return {
-        "quality": await graded(run.grader, prompt, answer.data),
+        "quality": quality,
         "cost_usd": r.cost_usd,
         "input_tokens": r.input_tokens,
         "output_tokens": r.output_tokens,

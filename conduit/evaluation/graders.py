@@ -41,7 +41,7 @@ class Prompt:
         raise InvalidInput("a calibration prompt needs a text", field="prompts", expected="text")
 
 
-Grade = float | bool
+Grade = float | bool | None  # None: it could not be graded, which teaches nothing
 Grader = Callable[[Prompt, Any], Grade | Awaitable[Grade]]
 
 
@@ -97,9 +97,13 @@ def grader_of(grader: Grader | type | None) -> tuple[str, Grader]:
     return f"grader:{name}", grader
 
 
-async def graded(grader: Grader, prompt: Prompt, answer: Any) -> float:
-    """Return the grade, awaited where the grader is asynchronous; out of range is an error."""
-    grade = grader(prompt, answer)
+async def graded(grader: Grader, prompt: Prompt, answer: Any, *, model: str) -> float | None:
+    """Return the grade, None where there is none; one that is out of range is an error.
+
+    A grader with `knows_models = True` is told whose answer it grades, as `model=`.
+    """
+    whose = {"model": model} if getattr(grader, "knows_models", False) else {}
+    grade = grader(prompt, answer, **whose)
     if inspect.isawaitable(grade):
         grade = await grade
-    return finite(float(grade), "grade", low=0.0, high=1.0)
+    return None if grade is None else finite(float(grade), "grade", low=0.0, high=1.0)

@@ -188,6 +188,8 @@ class ArbiterEvaluator:
         self._rests_until = float("-inf")
         self._closed = False
 
+    knows_models = True  # as a grader: it is told whose answer it grades
+
     @property
     def name(self) -> str:
         """Return the name under which its grades of a calibration are kept."""
@@ -260,36 +262,30 @@ class ArbiterEvaluator:
             self._seen.popitem(last=False)
 
     async def _run(self, item: Answered, tell: Tell) -> None:
+        score = await self._score(item)
         try:
-            score = await self._score(item)
-        except asyncio.CancelledError:
-            self._skipped["cancelled"] += 1
-            raise
-        if score is None:
-            return
-        try:
-            await tell(score)
+            if score is not None:
+                await tell(score)
         except Exception as error:  # noqa: BLE001  whatever the log says, the answer is long served
             self._fail(f"feedback_{type(error).__name__}")
 
     # grading -------------------------------------------------------------------------------------
 
-    def __call__(self, prompt: Prompt | str, answer: Any) -> Awaitable[float | None]:
-        """Return the grade of an answer, awaited, whether or not it is in a sample."""
-        return self.grade(prompt, answer)
-
-    async def grade(
+    async def __call__(
         self, prompt: Prompt | str, answer: Any, *, model: str | None = None
     ) -> float | None:
-        """Return the grade of an answer now; None where the judge may not or could not grade it."""
+        """Return the grade of an answer now, whether or not it is in a sample.
+
+        None where the judge may not grade it, or could not.
+        """
         asked = Prompt.of(prompt)
         self._offered += 1
-        text = _as_text(answer)
+        text = as_text(answer)
         reason = "closed" if self._closed else self._unfit(model, text)
         if reason is not None:
             self._skipped[reason] += 1
             return None
-        expected = None if asked.expected is None else _as_text(asked.expected)
+        expected = None if asked.expected is None else as_text(asked.expected)
         return await self._score(
             Answered(
                 decision_id="",
@@ -399,7 +395,7 @@ class ArbiterEvaluator:
             judged=self._judged,
             mean_quality=self._total / self._judged if self._judged else None,
             failed=dict(self._failed),
-            skipped=dict(self._skipped),
+            skipped=dict(+self._skipped),
             waiting=len(self._tasks),
             cost_usd=self._cost_usd,
             resting=self._monotonic() < self._rests_until,
@@ -415,9 +411,13 @@ class ArbiterEvaluator:
         A later answer is not judged.
         """
         self._closed = True
+        await self.release(self._close_s if deadline_s is None else deadline_s)
+
+    async def release(self, deadline_s: float = 0.0) -> None:
+        """Do what `close` does, but let a later answer open everything anew."""
         if self._tasks:
-            within = self._close_s if deadline_s is None else deadline_s
-            _, late = await asyncio.wait(set(self._tasks), timeout=within)
+            _, late = await asyncio.wait(set(self._tasks), timeout=deadline_s)
+            self._skipped["cancelled"] += len(late)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -451,7 +451,7 @@ def _cost_of_failure(error: ExecutionError) -> float | None:
     return 0.0 if error.kind in FREE_FAILURES else None
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return data as a judge reads it."""
     if isinstance(value, str):
         return value
@@ -460,4 +460,4 @@ def _as_text(value: Any) -> str:
     return str(getattr(value, "pattern", value))
 
 
-__all__ = ["Answered", "ArbiterEvaluator", "Criterion", "JudgeStats", "MinuteLog"]
+__all__ = ["Answered", "ArbiterEvaluator", "Criterion", "JudgeStats", "MinuteLog", "as_text"]

@@ -12,6 +12,7 @@ from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
 from conduit.engines.executor.base import Executor
 from conduit.engines.router import Router
+from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.service.loop import HomeLoop
 from conduit.service.service import Service
 from conduit.storage.base import Store
@@ -44,19 +45,22 @@ async def create_service(
     redis_url: str | None = None,
     executor: Executor | None = None,
     budgets: Sequence[Budget] = (),
+    evaluator: ArbiterEvaluator | None = None,
     settings: Settings | None = None,
     **options: Any,
 ) -> Service:
     """Return a service that is ready to answer.
 
     Everything not given here comes from the environment, `.env`, `conduit.yaml` and defaults. The
-    history goes to `database_url`; without one, to the SQLite file `conduit.db`.
+    history goes to `database_url`; without one, to the SQLite file `conduit.db`. An `evaluator`
+    judges a sample of the answers; it is closed with the service.
     """
     given = {"models": models, "database_url": database_url, "redis_url": redis_url,
              "execution_backend": execution_backend, **options}  # fmt: skip
     if settings is None:
         export_dotenv(provider_key_names(), os.environ)  # vendors look for keys there alone
         settings = load_settings(**{k: v for k, v in given.items() if v is not None})
+    evaluator = evaluator or evaluator_of(settings)
     store = await _opened_store(settings)
     router = router_of(settings, store)
     service = Service(
@@ -66,6 +70,7 @@ async def create_service(
         timeout_s=settings.timeout_s,
         budgets=(*budgets, *budgets_of(settings)),
         store=store,
+        evaluator=evaluator,
     )
     try:
         await router.cache.get("warm-up")  # a Redis that is not there is warned about now
@@ -130,6 +135,17 @@ def budgets_of(settings: Settings) -> tuple[Budget, ...]:
             scope=settings.budget_scope,
             pace=settings.budget_pace,
         ),
+    )
+
+
+def evaluator_of(settings: Settings) -> ArbiterEvaluator | None:
+    """Return the judge that the settings describe, if they name one."""
+    if settings.judge_model is None:
+        return None
+    return ArbiterEvaluator(
+        sample_rate=settings.judge_sample_rate,
+        daily_budget_usd=settings.judge_daily_budget_usd,
+        model=settings.judge_model,
     )
 
 

@@ -22,6 +22,7 @@ from conduit.engines.executor.sizes import size_of
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
 from conduit.feedback.collector import FeedbackCollector
+from conduit.service.judging import Judging
 from conduit.service.readings import Tally
 from conduit.service.requests import Request
 from conduit.storage.base import ResponseRecord, new_id
@@ -39,6 +40,7 @@ class Desk:
         budgets: Budgets,
         health: ModelHealth,
         *,
+        judging: Judging | None = None,
         clock: Callable[[], float],
     ) -> None:
         """Put the parts together."""
@@ -47,6 +49,7 @@ class Desk:
         self._collector = collector
         self._budgets = budgets
         self._health = health
+        self._judging = judging
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
         self._answers: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
@@ -123,6 +126,8 @@ class Desk:
             await self._budgets.pace(paid, user_key(request.decision.user_id))
         if request.attempts:
             self._spawn(self._learn(request))
+        if self._judging is not None:
+            self._judging.offer(request)
 
     def _remember(self, request: Request, response: Response) -> None:
         self._answers[request.id] = (request.decision, response.model)

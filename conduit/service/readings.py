@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.router import RouterStats
+from conduit.evaluation.judge import JudgeStats
 from conduit.feedback.collector import SignalStats
 from conduit.storage.base import StoreHealth
 
@@ -23,6 +24,7 @@ class Health:
     models_unavailable: Mapping[str, str] = field(default_factory=dict)
     learning_paused: str | None = None
     feedback_waiting: int = 0  # observations on their way to the log
+    judge: JudgeStats | None = None  # of the answers, where there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class ServiceStats:
     router: RouterStats
     signals: SignalStats
     budget_left_usd: float | None = None
+    judge: JudgeStats | None = None  # what was judged, left out, failed and paid
 
 
 @dataclass(slots=True)

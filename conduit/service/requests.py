@@ -32,6 +32,7 @@ class Request:
     deadline: float  # on the monotonic clock
     hold: Hold | None
     attempts: list[AttemptRecord] = field(default_factory=list)
+    data: Any = None  # the answer in the form asked for, once it is whole
 
     @property
     def response(self) -> Response | None:

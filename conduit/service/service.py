@@ -23,8 +23,10 @@ from conduit.engines.executor.health import ModelHealth
 from conduit.engines.router import Router
 from conduit.evaluation.calibration import CalibrationReport, calibrate
 from conduit.evaluation.graders import Grader, Prompt
+from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
 from conduit.service.desk import Desk
+from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
 from conduit.service.readings import Health, ServiceStats
 from conduit.service.requests import Request, query_of
@@ -48,9 +50,10 @@ class Service:
         budgets: Sequence[Budget] = (),
         collector: FeedbackCollector | None = None,
         store: Store | None = None,
+        evaluator: ArbiterEvaluator | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Put the parts together; `store` is closed with the service when it is given."""
+        """Put the parts together; a `store` or an `evaluator` is closed with the service."""
         self.router = router
         self.executor = executor
         self.default_result_type = default_result_type
@@ -59,7 +62,15 @@ class Service:
         self.collector = collector or FeedbackCollector(router)
         self.loop = HomeLoop()
         self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
-        self._desk = Desk(router, self.collector, self._budgets, self.health_of_models, clock=clock)
+        self.evaluator = evaluator
+        self._desk = Desk(
+            router,
+            self.collector,
+            self._budgets,
+            self.health_of_models,
+            judging=None if evaluator is None else Judging(evaluator, router),
+            clock=clock,
+        )
         self._store = store
 
     # answering ---------------------------------------------------------------------------------
@@ -106,6 +117,7 @@ class Service:
                 on_attempt=request.attempts.append,
                 fallback=fallback,
             )
+            request.data = served.answer.data
         finally:
             await self._desk.close(request)
         return request.result(served.answer)
@@ -150,6 +162,8 @@ class Service:
                 fallback=fallback,
             ) as pieces:
                 yield AnswerInParts(request, pieces)
+                if request.response is not None:
+                    request.data = pieces.answer.data
         finally:
             await self._desk.close(request)
 
@@ -275,6 +289,7 @@ class Service:
             router=self.router.get_stats(),
             signals=self.collector.stats(),
             budget_left_usd=await self._budgets.left_usd(None) if self._budgets.budgets else None,
+            judge=None if self.evaluator is None else self.evaluator.stats(),
         )
 
     def get_models(self) -> tuple[ModelArm, ...]:
@@ -293,16 +308,22 @@ class Service:
             models_unavailable=unavailable,
             learning_paused=self.router.get_stats().learning_paused,
             feedback_waiting=self._desk.waiting,
+            judge=None if self.evaluator is None else self.evaluator.stats(),
         )
 
     async def flush(self) -> None:
         """Return once everything that was observed so far is committed and learned."""
         await self._desk.flush()
+        if self.evaluator is not None:
+            await self.evaluator.flush()
         await self.collector.flush()
         await self.router.flush()
 
     async def close(self) -> None:
         """Finish the background work, save what was learned, and let go of every resource."""
+        await self._desk.flush()
+        if self.evaluator is not None:
+            await self.evaluator.close()  # within its deadline: what it judged is learned below
         await self.flush()
         await self.collector.close()
         await self.router.close()
