@@ -28,7 +28,7 @@ class Judging:
         """Ask `evaluate`."""
         self._evaluate = evaluate
         self._worker: Worker | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a score may fail at once, within the call that asks
         self._complain = MinuteLog(logging.getLogger("conduit_litellm"))
         self.failures = 0
         self.left_out = 0  # while too many waited

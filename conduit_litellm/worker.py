@@ -10,6 +10,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+CLEANING_UP_S = 1.0
+
+
+async def _others_ended() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=CLEANING_UP_S)
+
+
 class Worker:
     """Runs coroutines in a loop; its own one in a thread, or one that somebody else runs."""
 
@@ -47,9 +56,12 @@ class Worker:
             wait_for(list(self._waiting), timeout=timeout_s)
 
     def cancel(self) -> None:
-        """Give up what has not ended."""
-        for future in list(self._waiting):
+        """Give up what has not ended, and let it clean up."""
+        left = list(self._waiting)
+        for future in left:
             future.cancel()
+        if left and self._own:
+            self.run(_others_ended())
 
     def close(self) -> None:
         """Finish what was submitted, and end the loop if it is our own."""
