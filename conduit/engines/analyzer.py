@@ -94,13 +94,27 @@ class Analyzer:
     def vectors(
         self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
     ) -> NDArray[np.float32]:
-        """Return one vector per text, as calibration and replays need them."""
-        labels = tasks if tasks is not None else [None] * len(texts)
-        rows = [
-            self.analyse_now(Query(text=text, task=task)).vector
-            for text, task in zip(texts, labels, strict=True)
-        ]
-        return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+        """Return one vector per text in this thread, as replays need them."""
+        return self._stacked([self.analyse_now(query) for query in _queries(texts, tasks)])
+
+    async def analyse_all(
+        self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Return one vector per text, as calibration needs them, without holding up the loop."""
+        found: list[QueryFeatures] = []
+        queries = _queries(texts, tasks)
+        for start in range(0, len(queries), BATCH):
+            batch = queries[start : start + BATCH]
+            if self.embedder.blocking:
+                found += await asyncio.gather(*(self.analyse(query) for query in batch))
+                continue
+            for query in batch:
+                found.append(await self.analyse(query))
+                await asyncio.sleep(0)
+        return self._stacked(found)
+
+    def _stacked(self, found: Sequence[QueryFeatures]) -> NDArray[np.float32]:
+        return np.stack([each.vector for each in found]) if found else np.zeros((0, self.dim), "f4")
 
     # parts -------------------------------------------------------------------------------------
 
@@ -153,6 +167,11 @@ class Analyzer:
         if self._batcher is not None:
             await self._batcher.close()
             self._batcher = None
+
+
+def _queries(texts: Sequence[str], tasks: Sequence[str | None] | None) -> list[Query]:
+    labels = tasks if tasks is not None else [None] * len(texts)
+    return [Query(text=text, task=task) for text, task in zip(texts, labels, strict=True)]
 
 
 def _tokens(estimate: int, looked_at: int, length: int) -> int:

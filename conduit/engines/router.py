@@ -415,7 +415,7 @@ class Router:
         """Teach what several models answered to the same texts; return how many outcomes."""
         if not self._ready:
             await self.start()
-        vectors = self.analyzer.vectors(texts, tasks)
+        vectors = await self.analyzer.analyse_all(texts, tasks)
         if not self.durable:
             return self.learner.fit(vectors, outcomes)
         rows = calibration_rows(

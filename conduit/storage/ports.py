@@ -18,6 +18,7 @@ applies the same rows in the same order:
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -346,9 +347,11 @@ class Cursor:
 def new_id(now: float | None = None) -> str:
     """Return a fresh uuid7: unique, and it knows when it was made."""
     millis = int((time.time() if now is None else now) * 1000)
-    bits = millis << 80 | uuid.uuid4().int & ((1 << 80) - 1)
+    bits = millis << 80 | int.from_bytes(os.urandom(10))
     bits = bits & ~(0xF000 << 64) | 0x7000 << 64  # version
-    return str(uuid.UUID(int=bits & ~(0b11 << 62) | 0b10 << 62))  # variant
+    digits = f"{bits & ~(0b11 << 62) | 0b10 << 62:032x}"  # variant
+    # As str(uuid.UUID(...)), in half the time: every route makes one.
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def made_at(identity: str) -> float | None:

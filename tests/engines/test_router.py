@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -238,45 +239,48 @@ async def test_a_failing_embedder_costs_the_embedding_only(
 
 
 class Slow:
-    """An embedder that takes 5 ms of CPU per batch."""
+    """An embedder that is done with a batch once the event loop has gone on."""
 
     id = "slow"
     dim = 16
     blocking = True
 
     def __init__(self) -> None:
-        """Count batches."""
+        """Count batches, and those during which the loop ran."""
         self.batches: list[int] = []
+        self.ticked = threading.Event()
+        self.free = 0
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Sleep outside the interpreter lock, as a native library would compute."""
-        import time
-
+        """Wait for the loop, which a call from its own thread would hold up."""
         self.batches.append(len(texts))
-        time.sleep(0.02)
+        self.ticked.clear()
+        self.free += self.ticked.wait(2.0)
         rows = np.ones((len(texts), self.dim), np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 async def test_a_slow_embedder_never_holds_up_the_loop() -> None:
-    """Fifty concurrent routes share batches in a thread while the loop goes on ticking."""
+    """Fifty routes at once, and calibration, share batches in a thread while the loop goes on.
+
+    `benchmarks/analysis.py` has the lag of the loop beside a real sentence transformer.
+    """
     slow = Slow()
     async with router(embedding_model=slow) as r:
-        loop = asyncio.get_running_loop()
-        lags: list[float] = []
 
         async def tick() -> None:
             while True:
-                start = loop.time()
+                slow.ticked.set()
                 await asyncio.sleep(0.001)
-                lags.append(loop.time() - start - 0.001)
 
         ticking = asyncio.ensure_future(tick())
         decisions = await asyncio.gather(*(r.route(f"text {i}") for i in range(50)))
+        await r.fit([f"prompt {i}" for i in range(40)], {"a:cheap": np.ones(40)})
         ticking.cancel()
         assert len({d.id for d in decisions}) == 50
         assert max(slow.batches) > 8
-        assert float(np.median(lags)) < 0.005
+        assert len(slow.batches) < 20
+        assert slow.free == len(slow.batches)
 
 
 @settings(max_examples=60)

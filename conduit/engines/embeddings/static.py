@@ -82,7 +82,9 @@ class StaticEmbedder:
         ids = self._ids(text)
         if not ids:
             return
-        np.matmul(self._scales[ids], self._table[ids].astype(np.float32), out=row)
+        places = np.array(ids, np.intp)
+        found = self._table.take(places, axis=0).astype(np.float32)
+        np.matmul(self._scales.take(places), found, out=row)
         norm = float(np.sqrt(row @ row))
         if norm > 0.0:
             row /= norm

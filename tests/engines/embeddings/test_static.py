@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -12,11 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.engines.embeddings.static import StaticEmbedder, data_file, encodable, wordpiece
-
-SENTENCE = (
-    "The equilibrium of (x+2)*3 = 9, which quick foxes derive in 1999, is a question about "
-    "photosynthesis and the derivatives market. "
-)
 
 
 @pytest.fixture(scope="module")
@@ -72,36 +66,18 @@ def test_every_text_can_be_encoded(text: str) -> None:
         assert clean == text
 
 
-@pytest.mark.parametrize(("words", "most_s"), [(20, 0.15e-3), (200, 0.6e-3)])
-def test_embedding_is_fast(words: int, most_s: float, embedder: StaticEmbedder) -> None:
-    """20 words take at most 0.15 ms of CPU time, 200 words at most 0.6 ms."""
-    text = " ".join((SENTENCE * 20).split()[:words])
-    embedder.embed([text])
-    spent_s = []
-    for _ in range(100):
-        start_s = time.thread_time()
-        embedder.embed([text])
-        spent_s.append(time.thread_time() - start_s)
-    assert min(spent_s) <= most_s
-
-
-def test_loading_is_quick_and_small() -> None:
-    """In a fresh process it loads within 100 ms of CPU time and 40 MB, numpy aside."""
+def test_loading_is_small() -> None:
+    """In a fresh process it takes less than 40 MB, numpy aside."""
     script = (
-        "import time, numpy\n"
+        "import numpy\n"
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6\n"
-        "before_mb, start_s = rss(), time.process_time()\n"
+        "before_mb = rss()\n"
         "from conduit.engines.embeddings.static import StaticEmbedder\n"
         "StaticEmbedder().embed(['What is 2+2?'])\n"
-        "print(time.process_time() - start_s, rss() - before_mb)\n"
+        "print(rss() - before_mb)\n"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    spent_s, used_mb = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
-    assert min(spent_s) <= 0.1
-    assert min(used_mb) < 40.0
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 40.0
 
 
 def test_what_ships_is_licensed_and_small() -> None:

@@ -1,0 +1,185 @@
+"""What reading a text costs: its parts, its growth with length, its memory, the loop's lag.
+
+    python -m benchmarks.analysis [--quick]
+
+CPU time of the thread where nothing else is said. The lag is wall time: how late a timer of the
+event loop is while fifty routes at a time wait for an embedder in its thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import results_page
+from benchmarks.route import texts
+from conduit import ModelArm, Query, Router
+from conduit.core.errors import ConfigurationError
+from conduit.engines import features
+from conduit.engines.analyzer import Analyzer
+from conduit.engines.embeddings.static import StaticEmbedder
+
+ARMS = [ModelArm(f"a:m{i}", quality=0.5 + 0.05 * i) for i in range(5)]
+SLOW = ("sentence-transformers/all-MiniLM-L6-v2", "onnx")
+CONCURRENT, ROUNDS = 50, 20
+TICK_S = 0.001
+HOLD_LAG_MS, HOLD_SIGNALS_US = 20.0, 60.0
+LENGTHS = tuple(int(n) for n in np.geomspace(100, 1_000_000, 17))
+FLAT_FROM = 10_000  # routes after which memory has to stay where it is
+HOLD_GROWTH_MB = 2.0  # what an allocator may move about; a kept kilobyte a route would be 90
+
+
+def line(figure: str, what: str, found: float, hold: float | None = None) -> dict[str, Any]:
+    """Return one line of the table."""
+    met = None if hold is None else "yes" if found <= hold else "no"
+    return {"figure": figure, "of": what, "found": found, "hold": hold, "met": met}
+
+
+def least_s(call: Callable[[str], object], given: Sequence[str], rounds: int = 5) -> float:
+    """Return the CPU seconds of one call: the mean over texts, the best of some rounds."""
+    found = []
+    for _ in range(rounds):
+        start = time.thread_time()
+        for text in given:
+            call(text)
+        found.append((time.thread_time() - start) / len(given))
+    return min(found)
+
+
+# --- parts and growth ------------------------------------------------------------------------
+
+
+def parts() -> Iterator[dict[str, Any]]:
+    """Yield what each part of the analysis of one text costs, in microseconds."""
+    embedder = StaticEmbedder()
+    for words in (20, 200):
+        given = texts(words, 200, seed=words)
+        hold = HOLD_SIGNALS_US if words == 200 else None
+        signals = least_s(features.surface_signals, given) * 1e6
+        yield line(f"{words} words, CPU µs", "surface signals", signals, hold)
+        embedding = least_s(lambda text: embedder.embed([text]), given) * 1e6
+        yield line(f"{words} words, CPU µs", "static embedding", embedding)
+
+
+def growth() -> Iterator[dict[str, Any]]:
+    """Yield how the time of a whole analysis, the query included, grows with the text.
+
+    A straight line is fitted to the texts that are read whole (4,000 characters), and to those of
+    which the ends are read; the exponent is the slope over all of them on two logarithmic scales.
+    """
+    analyzer = Analyzer()
+    filler = " ".join(texts(2_000, 90, seed=7))
+    assert len(filler) >= LENGTHS[-1]
+    spent = np.array(
+        [
+            least_s(lambda text: analyzer.analyse_now(Query(text=text)), [filler[:n]] * 5, 7)
+            for n in LENGTHS
+        ]
+    )
+    lengths = np.array(LENGTHS, float)
+    whole = lengths <= features.CLIP_CHARS
+    exponent = np.polyfit(np.log(lengths), np.log(spent), 1)[0]
+    steepest = np.diff(np.log(spent)) / np.diff(np.log(lengths))
+    yield line("exponent, 100 to 1,000,000 characters", "analysis", float(exponent), 1.0)
+    yield line("steepest exponent between two lengths", "analysis", float(steepest.max()), 1.2)
+    for name, mask in (("read whole", whole), ("longer", ~whole)):
+        slope, r2 = straight(lengths[mask], spent[mask])
+        yield line(f"µs per 1,000 characters, texts {name}", "analysis", slope * 1e9)
+        yield line(f"1 − R² of a straight line, texts {name}", "analysis", 1.0 - r2, 0.1)
+    yield line("1,000,000 characters, CPU ms", "analysis", float(spent[-1]) * 1e3)
+
+
+def straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return the slope of the line through the points, and the share of variance it explains."""
+    slope, offset = np.polyfit(x, y, 1)
+    rest = y - (slope * x + offset)
+    return float(slope), float(1.0 - (rest @ rest) / ((y - y.mean()) @ (y - y.mean())))
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def resident_mb() -> float:
+    """Return the memory that this process holds now."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+async def memory(routes: int) -> list[dict[str, Any]]:
+    """Return how memory grows over so many routes of unique prompts without any feedback."""
+    words = texts(9, 5_000, seed=3)
+    async with Router(ARMS, seed=0, environ={}, cache_enabled=True) as router:
+        held: list[float] = []
+        for i in range(routes):
+            await router.route(f"{i} {words[i % len(words)]}")
+            if (i + 1) % FLAT_FROM == 0:
+                held.append(resident_mb())
+    grown = max(held) - held[0]
+    what = f"{routes:,} routes, unique prompts, no feedback, cache on"
+    return [
+        line(f"MB resident after {FLAT_FROM:,}", what, held[0]),
+        line(f"MB resident after {routes:,}", what, held[-1]),
+        line(f"MB that it grew at most after {FLAT_FROM:,}", what, grown, HOLD_GROWTH_MB),
+    ]
+
+
+# --- the loop --------------------------------------------------------------------------------
+
+
+async def lag(embedder: str) -> list[dict[str, Any]]:
+    """Return how late the loop's timer is while fifty routes at a time are embedded."""
+    lags: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(TICK_S)
+            lags.append(time.perf_counter() - start - TICK_S)
+
+    given = iter(texts(40, CONCURRENT * (ROUNDS + 1), seed=5))
+    async with Router(ARMS, seed=0, environ={}, embedding_model=embedder) as router:
+        await asyncio.gather(*(router.route(next(given)) for _ in range(CONCURRENT)))
+        ticking = asyncio.ensure_future(tick())
+        start = time.perf_counter()
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(router.route(next(given)) for _ in range(CONCURRENT)))
+        took_s = time.perf_counter() - start
+        ticking.cancel()
+    late = np.array(lags) * 1e3
+    what = f"{embedder}, {CONCURRENT} routes at a time, 40 words"
+    return [
+        line("lag of the event loop, p50 ms", what, float(np.percentile(late, 50))),
+        line("lag of the event loop, p99 ms", what, float(np.percentile(late, 99)), HOLD_LAG_MS),
+        line("lag of the event loop, greatest ms", what, float(late.max())),
+        line("wall ms per route", what, took_s * 1e3 / (CONCURRENT * ROUNDS)),
+    ]
+
+
+def main() -> None:
+    """Print and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the routes for memory")
+    routes = 20_000 if parser.parse_args().quick else 100_000
+    notes = ["CPU time of the thread but for lag and wall time; OMP_NUM_THREADS=1."]
+    rows = [*parts(), *growth(), *asyncio.run(memory(routes))]
+    for embedder in SLOW:
+        try:
+            rows += asyncio.run(lag(embedder))
+        except ConfigurationError as error:
+            notes.append(f"{embedder} did not run: {error}")
+    for each in rows:
+        print(each)
+    print("\n".join(notes))
+    results_page.write("analysis", rows, title="Reading a text", notes=notes)
+
+
+if __name__ == "__main__":
+    main()
