@@ -1,14 +1,16 @@
 """Spans and metrics for OpenTelemetry: one span per route and per attempt (extra `otel`).
 
-Without the library, or without a provider set up by the application, everything here does nothing.
-No span holds a prompt, an answer or a user id.
+Where the application has not loaded OpenTelemetry, everything here is one look-up and does nothing.
+No span holds an answer or a user id, nor a prompt unless `record_prompts` asks for it.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
@@ -49,27 +51,46 @@ class _Instruments:
         self.latency = meter.create_histogram("conduit.latency", "s", "Seconds per call")
 
 
-@cache
+@dataclass(slots=True)
+class _Wishes:
+    """What the application has asked for."""
+
+    prompts: bool = False
+
+
+_made = cache(_Instruments)  # the providers may be set before or after: the library's proxies wait
+_wishes = _Wishes()
+
+
+def record_prompts(on: bool) -> None:
+    """Put the text of queries into the spans of decisions, or leave it out again."""
+    _wishes.prompts = on
+
+
 def _instruments() -> _Instruments | None:
-    """Return the instruments, or None where the library is missing."""
-    try:
-        return _Instruments()
-    except ImportError:
-        return None
+    """Return the instruments, or None where the application has not loaded the library."""
+    return _made() if "opentelemetry.trace" in sys.modules else None
 
 
 @contextmanager
-def route_span() -> Iterator[None]:
+def request_span() -> Iterator[None]:
     """Let a span of the name `conduit.complete` hold what a request does."""
     found = _instruments()
     if found is None:
         yield
         return
-    with found.tracer.start_as_current_span("conduit.complete"):
-        yield
+    # An exception of the caller's own might quote a prompt: its kind alone is told.
+    with found.tracer.start_as_current_span(
+        "conduit.complete", record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            span.set_status(found.trace.StatusCode.ERROR, type(error).__name__)
+            raise
 
 
-def decided(decision: RoutingDecision, seconds: float) -> None:
+def decided(decision: RoutingDecision, text: str, seconds: float) -> None:
     """Tell of a decision that took so long and has just been made."""
     found = _instruments()
     if found is None:
@@ -78,6 +99,8 @@ def decided(decision: RoutingDecision, seconds: float) -> None:
     span = found.tracer.start_span("conduit.route", start_time=end_ns - int(seconds * NANOSECONDS))
     if span.is_recording():  # confidence and propensity cost an integral: only for who looks
         span.set_attributes(decision_attributes(decision))
+        if _wishes.prompts:
+            span.set_attribute("conduit.prompt", text)
     span.end(end_time=end_ns)
     found.decisions.add(1, {"conduit.model": decision.selected_model})
 
@@ -101,12 +124,10 @@ def attempted(attempt: Attempted) -> None:
     if found is None:
         return
     end_ns = time.time_ns()
-    said = attempt_attributes(attempt)
-    span = found.tracer.start_span(
-        "conduit.attempt",
-        attributes=said,
-        start_time=end_ns - int(attempt.latency_s * NANOSECONDS),
-    )
+    start_ns = end_ns - int(attempt.latency_s * NANOSECONDS)
+    span = found.tracer.start_span("conduit.attempt", start_time=start_ns)
+    if span.is_recording():
+        span.set_attributes(attempt_attributes(attempt))
     if attempt.failure is not None:
         span.set_status(found.trace.StatusCode.ERROR, attempt.failure)
     span.end(end_time=end_ns)
@@ -142,4 +163,4 @@ def _count(found: _Instruments, attempt: Attempted) -> None:
             found.tokens.add(tokens, {**model, "conduit.direction": direction})
 
 
-__all__ = ["Attempted", "attempted", "decided", "route_span"]
+__all__ = ["Attempted", "attempted", "decided", "record_prompts", "request_span"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self, TypeVar
 
+from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
 from conduit.catalogue.pool import arms_of, known_arm
 from conduit.core.errors import (
@@ -225,8 +226,10 @@ class Router:
             query = Query(text=query)
         if not self._ready:
             await self.start()
+        started = time.perf_counter()
         features = await self.analyzer.analyse(query)
         decision = self._decide(query, features, unavailable, cost_weight)
+        telemetry.decided(decision, query.text, time.perf_counter() - started)
         if self.durable:
             await self._write_decisions()
         return decision
@@ -240,7 +243,10 @@ class Router:
         """
         if isinstance(query, str):
             query = Query(text=query)
-        return self._decide(query, self.analyzer.analyse_now(query), unavailable)
+        started = time.perf_counter()
+        decision = self._decide(query, self.analyzer.analyse_now(query), unavailable)
+        telemetry.decided(decision, query.text, time.perf_counter() - started)
+        return decision
 
     def _decide(
         self,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
+from conduit import telemetry
 from conduit.core.errors import ConduitError, InvalidInput
 from conduit.core.models import (
     Feedback,
@@ -104,22 +105,23 @@ class Service:
             preferences=preferences,
             conversation_id=conversation_id,
         )
-        request = await self._desk.open(
-            query, self._call(prompt, result_type, call), self._within(timeout_s)
-        )
-        try:
-            served = await run_chain(
-                self.executor,
-                request.arms,
-                request.call,
-                deadline=request.deadline,
-                health=self.health_of_models,
-                on_attempt=request.attempts.append,
-                fallback=fallback,
+        with telemetry.request_span():
+            request = await self._desk.open(
+                query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
-            request.data = served.answer.data
-        finally:
-            await self._desk.close(request)
+            try:
+                served = await run_chain(
+                    self.executor,
+                    request.arms,
+                    request.call,
+                    deadline=request.deadline,
+                    health=self.health_of_models,
+                    on_attempt=request.attempts.append,
+                    fallback=fallback,
+                )
+                request.data = served.answer.data
+            finally:
+                await self._desk.close(request)
         return request.result(served.answer)
 
     @asynccontextmanager
@@ -148,24 +150,25 @@ class Service:
             preferences=preferences,
             conversation_id=conversation_id,
         )
-        request = await self._desk.open(
-            query, self._call(prompt, result_type, call), self._within(timeout_s)
-        )
-        try:
-            async with stream_chain(
-                self.executor,
-                request.arms,
-                request.call,
-                deadline=request.deadline,
-                health=self.health_of_models,
-                on_attempt=request.attempts.append,
-                fallback=fallback,
-            ) as pieces:
-                yield AnswerInParts(request, pieces)
-                if request.response is not None:
-                    request.data = pieces.answer.data
-        finally:
-            await self._desk.close(request)
+        with telemetry.request_span():
+            request = await self._desk.open(
+                query, self._call(prompt, result_type, call), self._within(timeout_s)
+            )
+            try:
+                async with stream_chain(
+                    self.executor,
+                    request.arms,
+                    request.call,
+                    deadline=request.deadline,
+                    health=self.health_of_models,
+                    on_attempt=request.attempts.append,
+                    fallback=fallback,
+                ) as pieces:
+                    yield AnswerInParts(request, pieces)
+                    if request.response is not None:
+                        request.data = pieces.answer.data
+            finally:
+                await self._desk.close(request)
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
         return Call(prompt, result_type=result_type or self.default_result_type, **options)

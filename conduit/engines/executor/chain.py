@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from conduit import telemetry
 from conduit.core.errors import AllModelsFailed, Attempt, ExecutionError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor.base import (
@@ -200,21 +201,20 @@ class _Chain:
         failure: str | None = None,
         quality: float | None = None,
     ) -> None:
-        if self._on_attempt is None:
-            return
-        self._on_attempt(
-            AttemptRecord(
-                model=attempt.arm.id,
-                response=response,
-                latency_s=self._clock() - attempt.started,
-                failure=failure,
-                cause="" if error is None else str(error),
-                quality=quality,
-                probe=attempt.probe,
-                first_choice=attempt.first_choice,
-                error=error,
-            )
+        record = AttemptRecord(
+            model=attempt.arm.id,
+            response=response,
+            latency_s=self._clock() - attempt.started,
+            failure=failure,
+            cause="" if error is None else str(error),
+            quality=quality,
+            probe=attempt.probe,
+            first_choice=attempt.first_choice,
+            error=error,
         )
+        telemetry.attempted(record)
+        if self._on_attempt is not None:
+            self._on_attempt(record)
 
 
 async def run_chain(
