@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +50,13 @@ class Run:
 
         quality, cost = np.array(self.quality), np.array(self.cost_usd)
         utility = self.world.utility(quality, cost)
-        return Strategy("Conduit", quality.mean(), cost.sum(), utility.mean())
+        name = "Conduit" if self.world.calibration else "Conduit, not calibrated"
+        return Strategy(name, quality.mean(), cost.sum(), utility.mean())
+
+    def gain(self) -> float:
+        """Return the quality beyond that of the best blind mix at the same cost."""
+        ours = self.strategy()
+        return ours.quality - self.world.mix(ours.cost_usd / len(self.at)).quality
 
 
 @command
@@ -68,7 +74,8 @@ def demo(
 ) -> None:
     """Watch Conduit learn, offline: five simulated models, ten topics, one rating in five.
 
-    First every model answers a few prompts (--calibrate 0 leaves that out), then queries come.
+    First every model answers a few prompts (--calibrate 0 leaves that out), then queries come. The
+    same queries are routed once more without calibration, to show what the ratings alone teach.
 
     The models are simulated: their skills and prices are made up. Everything else is real: the
     service, HTTP to a local server, the SQLite file, and what is learned from cost and ratings.
@@ -84,17 +91,26 @@ def demo(
     from conduit.evaluation.plots import save
 
     writable(out)
-    run = asyncio.run(_run(make_world(queries, seed, calibration), seed, http=http, quiet=as_json))
+    world = make_world(queries, seed, calibration)
+    run = asyncio.run(_run(world, seed, http=http, quiet=as_json))
+    plain = asyncio.run(_plain(world, seed, quiet=as_json)) if calibration else None
     if run.failed > MOST_FAILED * queries:
         fail(f"{run.failed} of {queries} queries failed; is something wrong with loopback HTTP?")
-    save(out, report(run, http=http))
+    save(out, report(run, plain, http=http))
     if as_json:
-        show_json(_summary(run, out, http=http))
+        show_json(_summary(run, plain, out, http=http))
     else:
-        _show(run, out)
+        _show(run, plain, out)
 
 
-def _summary(run: Run, out: Path, *, http: bool) -> dict[str, Any]:
+async def _plain(world: World, seed: int, *, quiet: bool) -> Run:
+    """Route the same queries with ratings alone, in this process: what comes out is the same."""
+    if not quiet:
+        say("The same queries without calibration, for comparison.")
+    return await _run(replace(world, calibration=()), seed, http=False, quiet=True)
+
+
+def _summary(run: Run, plain: Run | None, out: Path, *, http: bool) -> dict[str, Any]:
     from conduit.cli.demo_world import NAMES, SIMULATED, baselines
 
     ours = run.strategy()
@@ -106,6 +122,9 @@ def _summary(run: Run, out: Path, *, http: bool) -> dict[str, Any]:
         "calibration": {"prompts": len(run.world.calibration), "spent_usd": run.calibration_usd},
         "http": http,
         "conduit": ours,
+        "gain_over_static_mix": run.gain(),
+        "not_calibrated": None if plain is None else plain.strategy(),
+        "not_calibrated_gain_over_static_mix": None if plain is None else plain.gain(),
         "baselines": baselines(run.world, ours.cost_usd),
         "share_by_model": {
             name: run.model.count(k) / max(1, len(run.model)) for k, name in enumerate(NAMES)
@@ -114,20 +133,23 @@ def _summary(run: Run, out: Path, *, http: bool) -> dict[str, Any]:
     }
 
 
-def _show(run: Run, out: Path) -> None:
+def _show(run: Run, plain: Run | None, out: Path) -> None:
     from conduit.cli.demo_live import result_table
     from conduit.cli.demo_world import SIMULATED
 
-    show(result_table(run), SIMULATED)
+    show(result_table(run, plain), SIMULATED)
     ours = run.strategy()
-    mix = run.world.mix(ours.cost_usd / len(run.at))
-    gain = ours.quality - mix.quality
-    show(
-        f"Calibration cost {dollars(run.calibration_usd)}, once; it is not in the table.",
-        f"Learning brought {100 * gain:+.1f} points of quality beside the static mix at the same "
-        f"cost ({dollars(ours.cost_usd)}); the rest of the saving is the gap between the prices.",
-        f"The report with the plots: {out}",
-    )
+    lines = [
+        f"Learning brought {100 * run.gain():+.1f} points of quality beside the static mix at the "
+        f"same cost ({dollars(ours.cost_usd)}); the rest of the saving is the gap between the "
+        "prices."
+    ]
+    if plain is not None:
+        lines += [
+            f"Calibration cost {dollars(run.calibration_usd)}, once, which is not in the table. "
+            f"Without it, from {plain.rated} ratings alone: {100 * plain.gain():+.1f} points.",
+        ]
+    show(*lines, "Another --seed is another world.", f"The report with the plots: {out}")
     if run.failed:
         say(f"{run.failed} queries failed and are left out.")
 

@@ -117,13 +117,14 @@ def strategies_table(title: str, strategies: tuple[Strategy, ...]) -> Renderable
     return table(title, ("", "quality", "spent", "utility"), rows)
 
 
-def result_table(run: Run) -> RenderableType:
+def result_table(run: Run, plain: Run | None) -> RenderableType:
     """Return how the demo ended, beside everything that could have been done instead."""
     ours = run.strategy()
+    routed = (ours,) if plain is None else (ours, plain.strategy())
     title = f"{run.done} queries, {run.rated} of them rated"
     if run.world.calibration:
         title += f", after {len(run.world.calibration)} calibration prompts"
-    return strategies_table(title, (ours, *baselines(run.world, ours.cost_usd)))
+    return strategies_table(title, (*routed, *baselines(run.world, ours.cost_usd)))
 
 
 __all__ = ["live_view", "result_table", "strategies_table"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,17 +39,23 @@ SETTLED = 0.5  # of the run: what is chosen per topic is shown for what comes af
 WINDOW = 60  # queries over which shares are counted
 
 
-def report(run: Run, *, http: bool) -> str:
-    """Return the page."""
+def report(run: Run, plain: Run | None, *, http: bool) -> str:
+    """Return the page; `plain` is the same run without calibration."""
     ours = run.strategy()
     others = baselines(run.world, ours.cost_usd)
+    routed = (ours,) if plain is None else (ours, plain.strategy())
     return page(
         "Conduit demo: learning which model to ask",
         paragraph(SIMULATED, "callout"),
         paragraph(_what_was_done(run, http=http)),
-        section("What it came to", _result(ours, others), paragraph(_reading(run, ours), "note")),
-        section("Spend", _cost_chart(run), paragraph(_price_note(), "note")),
-        section("Quality", _quality_chart(run), paragraph(QUALITY_NOTE, "note")),
+        section(
+            "What it came to",
+            _result(routed, others),
+            paragraph(_reading(run, ours), "note"),
+            paragraph(_plain_reading(run, plain), "note"),
+        ),
+        section("Spend", _cost_chart(run, plain), paragraph(_price_note(), "note")),
+        section("Quality", _quality_chart(run, plain), paragraph(QUALITY_NOTE, "note")),
         section("Which model answered", _share_chart(run), paragraph(SHARE_NOTE, "note")),
         section("Which model for which topic", _topics(run), paragraph(TOPIC_NOTE, "note")),
         section("When a learning router does not pay", paragraph(WHEN_NOT)),
@@ -97,10 +104,10 @@ def _what_was_done(run: Run, *, http: bool) -> str:
     )
 
 
-def _result(ours: Strategy, others: tuple[Strategy, ...]) -> str:
+def _result(routed: tuple[Strategy, ...], others: tuple[Strategy, ...]) -> str:
     rows = [
         (s.name, percent(round(s.quality, 3)), dollars(s.cost_usd), f"{s.utility:.3f}")
-        for s in (ours, *others)
+        for s in (*routed, *others)
     ]
     weight = PREFERENCES.cost / PREFERENCES.quality
     return figures(
@@ -125,6 +132,20 @@ def _reading(run: Run, ours: Strategy) -> str:
         f"model in hindsight ({NAMES[best]}): "
         f"{ours.utility - float(world.utility(world.quality, world.cost_usd)[:, best].mean()):+.3f}"
         " of utility."
+    )
+
+
+def _plain_reading(run: Run, plain: Run | None) -> str:
+    if plain is None:
+        return (
+            "Nothing was calibrated: all that the router knows of quality it learned from "
+            f"{run.rated} ratings."
+        )
+    return (
+        f"Calibration cost {dollars(run.calibration_usd)}, once, which is not in these figures. "
+        f"The same queries without it, where {plain.rated} ratings are all that is known of the "
+        f"answers, end at {_points(plain.gain())} beside the mix at their own cost: that is few "
+        "for five models and ten topics. With another --seed all of this comes out differently."
     )
 
 
@@ -153,9 +174,16 @@ def _beside(run: Run, *, mixed: bool) -> list[tuple[str, Floats]]:
     return found
 
 
-def _cost_chart(run: Run) -> str:
+def _routed(run: Run, plain: Run | None) -> list[Run]:
+    return [run] if plain is None else [run, plain]
+
+
+def _cost_chart(run: Run, plain: Run | None) -> str:
     steps = _steps(run)
-    lines = [Line("Conduit", steps, np.cumsum(run.cost_usd).tolist())]
+    lines = [
+        Line(one.strategy().name, _steps(one), np.cumsum(one.cost_usd).tolist())
+        for one in _routed(run, plain)
+    ]
     for name, shares in _beside(run, mixed=False):
         spent = np.cumsum(run.world.cost_usd[run.at] @ shares)
         lines.append(Line(name, steps, spent.tolist()))
@@ -164,11 +192,14 @@ def _cost_chart(run: Run) -> str:
     )
 
 
-def _quality_chart(run: Run) -> str:
+def _quality_chart(run: Run, plain: Run | None) -> str:
     steps = _steps(run)
     counts = np.arange(1, len(run.at) + 1)
     start = min(20, len(run.at) - 1)  # a share of fewer says nothing
-    lines = [Line("Conduit", steps[start:], (np.cumsum(run.quality) / counts)[start:].tolist())]
+    lines = []
+    for one in _routed(run, plain):
+        so_far = np.cumsum(one.quality) / np.arange(1, len(one.quality) + 1)
+        lines.append(Line(one.strategy().name, _steps(one)[start:], so_far[start:].tolist()))
     for name, shares in _beside(run, mixed=True):
         right = np.cumsum(run.world.quality[run.at] @ shares) / counts
         lines.append(Line(name, steps[start:], right[start:].tolist()))
@@ -177,7 +208,7 @@ def _quality_chart(run: Run) -> str:
         x_label="queries answered",
         y_label="right answers so far, per cent",
         y_format=percent,
-        y_range=(0.0, 1.0),
+        y_range=(math.floor(5 * min(min(line.y) for line in lines)) / 5, 1.0),
     )
 
 

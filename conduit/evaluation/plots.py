@@ -43,6 +43,7 @@ STYLES: tuple[Style, ...] = (
     Style("#009E73", "12 4 2 4", "diamond"),
     Style("#B0578D", "5 5", "cross"),
     Style("#B8860B", "16 6", "ring"),
+    Style("#767676", "3 3", "plus", 2.4),
 )
 
 
@@ -252,6 +253,9 @@ def _mark(style: Style, x: float, y: float) -> str:
         case "cross":
             stroke = f'stroke="{style.colour}" stroke-width="2.6" fill="none"'
             return f'<path d="M{x - 4.5:.1f} {y - 4.5:.1f}l9 9m0 -9l-9 9" {stroke}/>'
+        case "plus":
+            stroke = f'stroke="{style.colour}" stroke-width="2.6" fill="none"'
+            return f'<path d="M{x - 5.5:.1f} {y:.1f}h11m-5.5 -5.5v11" {stroke}/>'
         case "ring":
             ring = f'fill="#fff" stroke="{style.colour}" stroke-width="2.4"'
             return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {ring}/>'

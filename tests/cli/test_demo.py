@@ -30,9 +30,12 @@ def test_the_demo_ends_with_figures_and_a_page(conduit: Conduit, tmp_path: Path,
     assert (found["queries"], found["failed"], found["rated"]) == (30, 0, 6)
     assert found["conduit"]["cost_usd"] > 0.0
     assert len(found["baselines"]) == 5
+    assert found["not_calibrated"]["name"] == "Conduit, not calibrated"
+    assert found["not_calibrated"]["cost_usd"] != found["conduit"]["cost_usd"]
     assert abs(sum(found["share_by_model"].values()) - 1.0) < 1e-9
     text = (tmp_path / "demo-report.html").read_text(encoding="utf-8")
     assert "The models are simulated" in text
+    assert "Conduit, not calibrated" in text
     assert not [p for p in tmp_path.iterdir() if p.name not in ("demo-report.html", "home")]
 
 
