@@ -127,11 +127,8 @@ class Router:
         self._clock = clock
         self._owns_store = store is None
         policy = "hybrid" if use_hybrid else bandit_algorithm
-        options: dict[str, Any] = {
-            "policy": policy,
-            "floor": floor,
-            "change_detection": change_detection,
-        }
+        options: dict[str, Any] = {"policy": policy, "floor": floor}
+        options["change_detection"] = change_detection
         if prior_observations is not None:
             options["prior_observations"] = prior_observations
         self._models = {arm.id: arm for arm in arms}
@@ -147,8 +144,7 @@ class Router:
             return learner
 
         create_policy(policy, 1)  # an unknown name fails here
-        # Held while the learner is taught; hold it to decide in threads.
-        self.lock = threading.RLock()
+        self.lock = threading.RLock()  # held while it is taught; hold it to decide in threads
         self._follower = Follower(
             self.store, name, fresh, restore, applied=self._learned, lock=self.lock
         )
@@ -228,8 +224,7 @@ class Router:
             await self.start()
         started = time.perf_counter()
         features = await self.analyzer.analyse(query)
-        decision = self._decide(query, features, unavailable, cost_weight)
-        telemetry.decided(decision, query.text, time.perf_counter() - started)
+        decision = self._decide(started, query, features, unavailable, cost_weight)
         if self.durable:
             await self._write_decisions()
         return decision
@@ -244,12 +239,11 @@ class Router:
         if isinstance(query, str):
             query = Query(text=query)
         started = time.perf_counter()
-        decision = self._decide(query, self.analyzer.analyse_now(query), unavailable)
-        telemetry.decided(decision, query.text, time.perf_counter() - started)
-        return decision
+        return self._decide(started, query, self.analyzer.analyse_now(query), unavailable)
 
     def _decide(
         self,
+        started: float,
         query: Query,
         features: QueryFeatures,
         unavailable: Mapping[str, str] | None,
@@ -294,6 +288,7 @@ class Router:
             receipt=self._receipt,
         )
         self._remember(decision, query)
+        telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
     def _windows_bind(self, tokens: float) -> bool:
