@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,19 @@ class FeedbackRow:
     kind: str = "outcome"
     user_key: str | None = None
     decision: DecisionRecord | None = None  # brought along by a receipt
+    said: float | None = None  # the value of a signal; its evidence is what that value teaches
+
+    def __post_init__(self) -> None:
+        """Refuse a value that is no number."""
+        optional_finite(self.said, "said")
+
+
+class Remark(NamedTuple):
+    """One row of the log about a call, without whom and when it came from."""
+
+    kind: str
+    said: float | None
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -242,6 +255,7 @@ class LogEntry:
     row: FeedbackRow
     decision: DecisionRecord
     before: Evidence | None = None
+    earlier: tuple[Remark, ...] = ()  # the rows that `before` joins
 
     def outcome(self) -> Outcome:
         """Return what this entry teaches beyond the earlier rows."""
@@ -281,6 +295,7 @@ class Snapshot:
     dim: int
     arms: Mapping[str, Arrays]
     shared: Arrays = field(default_factory=dict)
+    beside: Arrays | None = None  # what a companion of the learner counted in the same rows
     local: Mapping[str, Any] = field(default_factory=dict)
     applied: int = 0
 
@@ -290,6 +305,7 @@ class Snapshot:
         index = {
             "arms": {name: _index(state, arrays) for name, state in self.arms.items()},
             "shared": _index(self.shared, arrays),
+            "beside": None if self.beside is None else _index(self.beside, arrays),
         }
         head = json.dumps(
             {"policy": self.policy, "schema": self.schema, "dim": self.dim,
@@ -312,8 +328,10 @@ class Snapshot:
         head = json.loads(body[4 : 4 + size])
         arrays = memoryview(body)[4 + size :]
         index = head.pop("index")
+        beside = index.get("beside")
         return cls(
             **head,
+            beside=None if beside is None else _arrays(beside, arrays),
             arms={name: _arrays(entry, arrays) for name, entry in index["arms"].items()},
             shared=_arrays(index["shared"], arrays),
         )

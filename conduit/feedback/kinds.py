@@ -68,7 +68,19 @@ SIGNAL_RELIABILITY: Final[Mapping[str, Prior]] = {
     "abandon": Prior(12, 8, 2, _AGAINST),
     "task_success": Prior(18, 2, 2),
 }
+_USUAL: Final = SIGNAL_RELIABILITY["no_error"].right  # the quality of an answer that shows nothing
 DEFAULT_PRIOR_WEIGHT: Final = 20.0  # observations that a reliability given as one number stands for
+
+
+def telling(kind: str, good: bool) -> float:
+    """Return how far a verdict is from saying nothing, by what is documented of its kind.
+
+    Of several verdicts on one answer the most telling counts; what is learned later does not change
+    which one that is.
+    """
+    prior = SIGNAL_RELIABILITY.get(kind)
+    right = 0.75 if prior is None else prior.right
+    return abs((right if good else 1.0 - right) - _USUAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class LatencySummary:
     def added(self, latency_s: float, *, abandoned: bool = False) -> LatencySummary:
         """Return the summary with one call more."""
         extra = np.zeros(BINS)
-        extra[_bin(finite(latency_s, "latency_s", low=0.0))] = 1.0
+        extra[bin_of(finite(latency_s, "latency_s", low=0.0))] = 1.0
         if abandoned:
             return LatencySummary(self.answered, self.abandoned + extra)
         return LatencySummary(self.answered + extra, self.abandoned)
@@ -135,7 +135,8 @@ def _dense(pairs: list[tuple[int, float]]) -> NDArray[np.float64]:
     return counts
 
 
-def _bin(latency_s: float) -> int:
+def bin_of(latency_s: float) -> int:
+    """Return the bin that a latency is counted in."""
     if latency_s <= SHORTEST_S:
         return 0
     return min(int(math.log10(latency_s / SHORTEST_S) * _BINS_PER_DECADE), BINS - 1)

@@ -30,7 +30,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from conduit.core.errors import InvalidInput, finite
-from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior
+from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior, telling
 
 _UNKNOWN: Final = Prior(DEFAULT_PRIOR_WEIGHT / 2, DEFAULT_PRIOR_WEIGHT / 2)
 _LEAST_SPREAD: Final = 1e-9
@@ -61,6 +61,7 @@ class Reliability:
     mean: float = 0.5  # of quality over the channel
     stretch: float = math.inf
     weight: float | None = None  # None: that of this signal alone
+    kind: str | None = None  # of several signals on one answer the most telling kind counts
 
     @classmethod
     def of(cls, right: float) -> Reliability:
@@ -84,7 +85,10 @@ def evidence_of(quality: float, reliability: Reliability) -> tuple[float, float]
         weight = min(spread * spread, 1.0)
     stretch = min(reliability.stretch, 1.0 / weight) if weight > 0.0 else 0.0
     taught = mean + stretch * (expected - mean)
-    return min(max(taught, 0.0), 1.0), weight * (1.0 + _RANKING * abs(expected - mean))
+    rank = abs(expected - mean)
+    if reliability.kind is not None:
+        rank = telling(reliability.kind, said >= 0.5)
+    return min(max(taught, 0.0), 1.0), weight * (1.0 + _RANKING * rank)
 
 
 class _Channel(NamedTuple):
@@ -152,7 +156,13 @@ class ReliabilityTable:
             mean=mean,
             stretch=stretch,
             weight=weight,
+            kind=kind,
         )
+
+    @property
+    def channel_weight(self) -> float:
+        """Return the weight of a signal's evidence, whichever it is, but for a margin."""
+        return self._channel.weight
 
     def weight_of(self, kind: str, quality: float = 0.0) -> float:
         """Return the weight in (0, 1) of a kind's evidence beside that of a rating."""

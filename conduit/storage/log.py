@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, unchecked
+from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark, unchecked
 from conduit.storage.ports import BEGINNING, TAIL_LIMIT, Cursor, Rebuild
 from conduit.storage.rows import (
     DECISION_COLUMNS,
@@ -25,7 +25,7 @@ from conduit.storage.sessions import Sessions
 DECISIONS_REMEMBERED = 4096  # several rows of the log are about the same decision
 ROWS_AT_A_STRETCH = 100  # that are turned into entries before others on the loop have their turn
 STATE_COLUMNS = ("generation", "pruned_xid", "pruned_seq", "ready")
-ROW_COLUMNS = ("xid", "seq", "feedback_id", "decision_id", "model", "kind", "user_key")
+ROW_COLUMNS = ("xid", "seq", "feedback_id", "decision_id", "model", "kind", "user_key", "said")
 _ROWS = len(STATE_COLUMNS)
 _EVIDENCE = _ROWS + len(ROW_COLUMNS)
 
@@ -70,7 +70,7 @@ DECISIONS = f"SELECT {', '.join(DECISION_COLUMNS)} FROM decisions WHERE id {{amo
 # What was said before a page about the same calls. It names no router, which a decision implies:
 # before statistics exist, PostgreSQL would read all rows of the router to find a few.
 EARLIER = f"""
-    SELECT f.decision_id, f.model, {_of("f", EVIDENCE_COLUMNS)}
+    SELECT f.decision_id, f.model, f.kind, f.said, {_of("f", EVIDENCE_COLUMNS)}
     FROM {IN_THE_LOG}
     WHERE f.decision_id {{among}} AND (f.xid, f.seq) <= (:xid, :seq)
     ORDER BY f.xid, f.seq
@@ -88,7 +88,8 @@ NEXT_PLACE = text("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'feedba
 MOVE = text("UPDATE feedback SET seq = :place, xid = 0 WHERE seq = :waiting")
 
 
-Said = dict[str, Evidence]  # of one call, what the log says of each model together
+# Of one decision: what the log says of each model, row by row and together.
+Said = dict[str, tuple[tuple[Remark, ...], Evidence]]
 
 
 @dataclass(slots=True)
@@ -187,7 +188,7 @@ class LogReader:
             decisions = self._sessions.dialect.listed(unknown)
             given = {"decisions": decisions, "xid": cursor.xid, "seq": cursor.seq}
             for row in await self._sessions.fetch("read the log", self._earlier_statement, given):
-                _say(said[row[0]], row[1], to_evidence(row[2:]))
+                _say(said[row[0]], row[1], Remark(row[2], row[3], to_evidence(row[4:])))
         return followed
 
     def _remember(self, decisions: Mapping[str, DecisionRecord]) -> None:
@@ -204,22 +205,26 @@ def _entry(
     calls: Mapping[str, Said],
 ) -> LogEntry:
     """Return an entry, and take what it says into account for the ones after it."""
-    xid, seq, feedback_id, decision_id, model, kind, user_key = values[_ROWS:_EVIDENCE]
+    xid, seq, feedback_id, decision_id, model, kind, user_key, value = values[_ROWS:_EVIDENCE]
     evidence = to_evidence(values[_EVIDENCE:])
-    before = calls[decision_id].get(model)
-    _say(calls[decision_id], model, evidence)
-    row = _row(feedback_id, router, decision_id, model, evidence, kind, user_key, None)
+    earlier, before = calls[decision_id].get(model, _NOTHING)
+    _say(calls[decision_id], model, Remark(kind, value, evidence))
+    row = _row(feedback_id, router, decision_id, model, evidence, kind, user_key, None, value)
     cursor = f"{generation}.{xid}.{seq}"  # as `Cursor` is written
-    return _made(cursor, row, decisions[decision_id], before)
+    return _made(cursor, row, decisions[decision_id], before, earlier)
 
 
+_NOTHING: tuple[tuple[Remark, ...], Evidence | None] = ((), None)
 _row = unchecked(FeedbackRow)
 _made = unchecked(LogEntry)
 
 
-def _say(said: Said, model: str, new: Evidence) -> None:
-    before = said.get(model)
-    said[model] = new if before is None else before.joined(new)
+def _say(said: Said, model: str, new: Remark) -> None:
+    if model in said:
+        earlier, before = said[model]
+        said[model] = (*earlier, new), before.joined(new.evidence)
+    else:
+        said[model] = (new,), new.evidence
 
 
 async def _promote(connection: AsyncConnection, router: str) -> None:

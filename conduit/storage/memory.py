@@ -12,7 +12,7 @@ from functools import reduce
 from itertools import islice, takewhile
 from typing import Self
 
-from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
 from conduit.storage.memory_ledger import MemoryLedger
 from conduit.storage.ports import (
     COUNTED_AT_MOST,
@@ -182,7 +182,7 @@ class MemoryStore(MemoryLedger):
     def _entry(self, row: _Row, generation: int) -> LogEntry:
         assert row.seq is not None
         earlier = [
-            r.row.evidence
+            Remark(r.row.kind, r.row.said, r.row.evidence)
             for r in self._calls[row.row.decision_id]
             if r.row.model == row.row.model and (r.seq or 0) < row.seq and not self._hidden(r)
         ]
@@ -190,7 +190,8 @@ class MemoryStore(MemoryLedger):
             cursor=str(Cursor(generation, 0, row.seq)),
             row=row.row,
             decision=self._decisions[row.row.decision_id],
-            before=reduce(Evidence.joined, earlier) if earlier else None,
+            before=reduce(Evidence.joined, (r.evidence for r in earlier)) if earlier else None,
+            earlier=tuple(earlier),
         )
 
     async def decision(self, router: str, decision_id: str) -> DecisionRecord | None:

@@ -395,10 +395,16 @@ def check_decision(row: FeedbackRow, now: float, stored: tuple[str, float] | Non
 def payload_hash(row: FeedbackRow) -> bytes:
     """Return 16 bytes that are equal for a repeat and different for another payload.
 
-    What the receiver adds (the time of receipt, a learned weight) is no part of the payload.
+    What the receiver adds (the time of receipt, what a signal's value teaches) is no part of it.
     """
     e = row.evidence
-    numbers = (e.quality, e.cost_usd, e.input_tokens, e.output_tokens, e.latency_s)
+    numbers = (
+        e.quality if row.said is None else row.said,
+        e.cost_usd,
+        e.input_tokens,
+        e.output_tokens,
+        e.latency_s,
+    )
     said = (
         row.decision_id, row.model, row.kind, row.user_key, e.error, e.rank,
         *(None if n is None else float(n) for n in numbers),

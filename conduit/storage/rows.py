@@ -38,8 +38,8 @@ EVIDENCE_COLUMNS = (
     "error", "source_rank", "given_at", "evidence_key",
 )  # fmt: skip
 FEEDBACK_COLUMNS = (
-    "router", "feedback_id", "decision_id", "model", "kind", "user_key", "digest", "recorded_at",
-    *EVIDENCE_COLUMNS,
+    "router", "feedback_id", "decision_id", "model", "kind", "user_key", "said", "digest",
+    "recorded_at", *EVIDENCE_COLUMNS,
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def feedback_row(arrived: Arrived) -> Row:
     r = arrived.row
     return (
         clean(r.router), clean(r.feedback_id), clean(r.decision_id), clean(r.model), clean(r.kind),
-        optional_clean(r.user_key), payload_hash(r), arrived.at, *evidence_row(r.evidence),
+        optional_clean(r.user_key), r.said, payload_hash(r), arrived.at, *evidence_row(r.evidence),
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def to_json(item: Journaled) -> str:
     return _encoded(value)
 
 
-_ROW_NAMES = ("feedback_id", "router", "decision_id", "model", "kind", "user_key")
+_ROW_NAMES = ("feedback_id", "router", "decision_id", "model", "kind", "user_key", "said")
 
 
 def _decision_json(decision: DecisionRecord) -> list[Any]:

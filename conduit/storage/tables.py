@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from conduit.storage.ports import BEGINNING
 
-HEAD = "0001"  # the newest migration, which builds what is described here
+HEAD = "0002"  # the newest migration, which builds what is described here
 # The greatest finite number: PostgreSQL sorts NaN above everything, SQLite stores it as NULL.
 GREATEST = "1.7976931348623157e308"
 
@@ -134,6 +134,7 @@ FEEDBACK = Table(
     Column("model", NAME, nullable=False),
     Column("kind", NAME, nullable=False),
     Column("user_key", NAME),
+    Column("said", Float(53)),  # the value of a signal
     Column("digest", LargeBinary, nullable=False),  # of the payload, to tell repeats from conflicts
     Column("recorded_at", Float(53), nullable=False),
     Column("quality", Float(53)),

@@ -1,0 +1,249 @@
+"""What the log of one router teaches about its signals: how reliable, how slow, who rates.
+
+Fed with the rows of the log in their order, as the learner is, so every replica holds the same.
+Everything is a sum over calls: when a row adds to what is known of a call, what the call counted
+before is taken away and what it counts now is added. Order and repeats therefore do not matter.
+
+A call is of the class of its most telling verdict, which is also the evidence that the learner
+goes by until somebody says more: a call without an error that was tried again is a retry.
+
+What a signal teaches (`weigh`) and what a rating stands for (`rating_weight`) are read from these
+sums as they were at the last of every `REFRESH_EVERY` rows, and written into the log with the row,
+so that everybody who reads the log later is taught the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conduit.core.events import SOURCE_RANK, LogEntry, Remark
+from conduit.feedback.kinds import SignalKinds, telling
+from conduit.feedback.patience import BINS, LatencySummary, bin_of
+from conduit.feedback.ratings import QualityByModel, RatingCounts, RatingPropensity
+from conduit.feedback.reliability import Counts, ReliabilityTable, Verdict, evidence_of
+
+REFRESH_EVERY: Final = 25  # rows of the log between two readings of the sums
+CALLS_REMEMBERED: Final = 10_000  # whose class of signal is known when a rating comes
+MIN_RATINGS: Final = 30  # before who rates is corrected for
+GAVE_UP: Final = "gave_up"  # said: the seconds that a caller waited in vain
+
+Sums = Mapping[str, NDArray[np.float64]]
+Cell = tuple[str, str, bool]  # the model, the kind of signal, and its verdict
+
+
+class _Call(NamedTuple):
+    """What the rows of one call say together."""
+
+    verdicts: frozenset[Verdict]
+    opinion: float | None  # of a user
+    answered_s: float | None
+    waited_s: float | None
+
+    @property
+    def signal(self) -> Verdict | None:
+        """Return the class of the call: its most telling verdict."""
+        if not self.verdicts:
+            return None
+        return max(self.verdicts, key=lambda verdict: (telling(*verdict), verdict))
+
+
+def _call_of(remarks: Iterable[Remark]) -> _Call:
+    said: dict[str, tuple[float, float]] = {}
+    opinion: Remark | None = None
+    answered_s = waited_s = None
+    for remark in remarks:
+        kind, value, evidence = remark
+        if kind == GAVE_UP:
+            waited_s = max(waited_s or 0.0, value or 0.0)
+        elif value is not None:
+            latest = (evidence.given_at, value)
+            said[kind] = max(said.get(kind, latest), latest)
+        elif _is_opinion(remark) and (
+            opinion is None or evidence.strength() > opinion.evidence.strength()
+        ):
+            opinion = remark
+        if evidence.latency_s is not None and evidence.error is None:
+            answered_s = max(answered_s or 0.0, evidence.latency_s)
+    return _Call(
+        frozenset((kind, value >= 0.5) for kind, (_, value) in said.items()),
+        None if opinion is None else opinion.evidence.quality,
+        answered_s,
+        waited_s,
+    )
+
+
+def _is_opinion(remark: Remark) -> bool:
+    """Return whether a user said it, who need not have rated every answer as calibration does."""
+    rank, quality = remark.evidence.rank, remark.evidence.quality
+    return quality is not None and rank >= SOURCE_RANK["user"] and remark.kind != "calibration"
+
+
+_NOTHING: Final = _Call(frozenset(), None, None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalWorth:
+    """How far one verdict of a signal is believed now, and what that rests on."""
+
+    right: float  # the probability that the verdict is right
+    prior: float  # the documented starting point
+    weight: float  # of its evidence, beside a rating's 1
+    teaches: float  # the quality that its evidence says
+    seen: float
+    agreed: float  # ratings of the same decisions, by how far they agreed
+    disagreed: float
+
+
+class SignalExperience:
+    """The sums over one router's log, and what follows from them."""
+
+    def __init__(self, kinds: SignalKinds | None = None) -> None:
+        """Start from the documented reliabilities alone."""
+        self.kinds = kinds or SignalKinds()
+        self._calls: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, as before a log is read again."""
+        self._cells: dict[Cell, NDArray[np.float64]] = {}  # decisions, ratings and their sum
+        self._latency = np.zeros((2, BINS))
+        self._rows = 0
+        self._calls.clear()
+        self._refresh()
+
+    # learning ------------------------------------------------------------------------------------
+
+    def learn(self, entry: LogEntry) -> None:
+        """Count what a row of the log adds to what was known of its call."""
+        row = entry.row
+        remark = Remark(row.kind, row.said, row.evidence)
+        before = _call_of(entry.earlier) if entry.earlier else _NOTHING
+        after = _call_of((*entry.earlier, remark))
+        if before != after:
+            self._count(row.model, before, -1.0)
+            self._count(row.model, after, 1.0)
+            if after.signal is not None:
+                self._calls[row.decision_id, row.model] = after.signal
+                if len(self._calls) > CALLS_REMEMBERED:
+                    self._calls.popitem(last=False)
+        self._rows += 1
+        if self._rows % REFRESH_EVERY == 0:
+            self._refresh()
+
+    def _count(self, model: str, call: _Call, sign: float) -> None:
+        if call.signal is not None:
+            rated = 0.0 if call.opinion is None else 1.0
+            cell = self._cells.setdefault((model, *call.signal), np.zeros(3))
+            cell += np.multiply(sign, (1.0, rated, rated * (call.opinion or 0.0)))
+        if call.answered_s is not None:
+            self._latency[0, bin_of(call.answered_s)] += sign
+        elif call.waited_s is not None:
+            self._latency[1, bin_of(call.waited_s)] += sign
+
+    def _refresh(self) -> None:
+        self.reliability = self.table()
+        self.propensity = self._propensity()
+
+    # reading -------------------------------------------------------------------------------------
+
+    def table(self) -> ReliabilityTable:
+        """Return what is known of each signal's reliability now."""
+        counts = {}
+        for (kind, good), (seen, rated, total) in self._classes().items():
+            agreed = total if good else rated - total
+            counts[kind, good] = Counts(seen, agreed, rated - agreed)
+        return ReliabilityTable(counts, self.kinds.priors())
+
+    def quality(self) -> QualityByModel:
+        """Return the ratings by model and class of signal, from which a model's quality follows."""
+        cells = self._cells.items()
+        return QualityByModel({(m, named(k, good)): _counts(c) for (m, k, good), c in cells})
+
+    def latency(self) -> LatencySummary:
+        """Return how long answers took, and how long callers waited in vain."""
+        return LatencySummary(*np.maximum(self._latency, 0.0))
+
+    def _classes(self) -> dict[Verdict, RatingCounts]:
+        """Return the counts of each class over all models."""
+        classes: dict[Verdict, RatingCounts] = {}
+        for (_, *verdict), cell in self._cells.items():
+            key = (str(verdict[0]), bool(verdict[1]))
+            classes[key] = classes.get(key, RatingCounts()).plus(_counts(cell))
+        return classes
+
+    def _propensity(self) -> RatingPropensity:
+        return RatingPropensity({named(*verdict): c for verdict, c in self._classes().items()})
+
+    def weigh(self, kind: str, value: float) -> tuple[float, float] | None:
+        """Return the quality and the weight that a signal's value teaches; None if unknown."""
+        if kind not in self.kinds:
+            return None
+        return evidence_of(value, self.reliability.reliability_of(kind))
+
+    def rating_weight(self, decision_id: str, model: str) -> float:
+        """Return the weight of a rating, corrected for how often its class of call is rated.
+
+        Where calls of a class are rated with probability p_c, and all calls with p, a rating
+        weighs w + (1 - w) p / p_c, w being the weight of the signals that it replaces: then every
+        class of call has the same weight per call, rated or not, and no model's quality drifts
+        towards the opinion of those who rate most.
+        """
+        signal = self._calls.get((decision_id, model))
+        rated = sum(c.rated for c in self.propensity.counts.values())
+        if signal is None or rated < MIN_RATINGS:
+            return 1.0
+        w = min(self.reliability.channel_weight, 1.0)
+        return w + (1.0 - w) * self.propensity.correction(named(*signal))
+
+    def worth(self) -> dict[str, SignalWorth]:
+        """Return how far each verdict is believed, those of the documented kinds first."""
+        table, found = self.table(), {}
+        for kind, prior in self.kinds.priors().items():
+            reliability = table.reliability_of(kind)
+            for good in prior.verdicts:
+                counts = table.counts.get((kind, good), Counts())
+                quality, weight = evidence_of(float(good), reliability)
+                found[named(kind, good)] = SignalWorth(
+                    right=table.right(kind, good=good),
+                    prior=prior.right,
+                    weight=weight,
+                    teaches=quality,
+                    seen=counts.seen,
+                    agreed=counts.agree,
+                    disagreed=counts.disagree,
+                )
+        return found
+
+    # keeping -------------------------------------------------------------------------------------
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Return the sums, which those of other logs may be added to."""
+        cells = {json.dumps(cell): counts.copy() for cell, counts in self._cells.items()}
+        return {**cells, "latency": self._latency.copy(), "rows": np.array([float(self._rows)])}
+
+    def load(self, sums: Sums) -> None:
+        """Go on from sums; nothing counted so far stays."""
+        self.clear()
+        self._latency = np.array(sums["latency"], np.float64).reshape(2, BINS)
+        self._rows = int(sums["rows"][0])
+        for name, counts in sums.items():
+            if name.startswith("["):
+                model, kind, good = json.loads(name)
+                self._cells[model, kind, good] = np.array(counts, np.float64)
+        self._refresh()
+
+
+def named(kind: str, good: bool) -> str:
+    """Return the name of a verdict: a signal, and whether it speaks for the answer."""
+    return f"{kind}{'+' if good else '-'}"
+
+
+def _counts(cell: NDArray[np.float64]) -> RatingCounts:
+    return RatingCounts(*map(float, cell))
