@@ -91,6 +91,7 @@ class ImplicitFeedback:
     signal: str  # the kind, for its reliability
     quality: float | None = None
     weight: float | None = None  # None: the learned reliability of the signal's kind
+    value: float | None = None  # of the signal, where that is no quality, such as seconds waited
     cost_usd: float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
@@ -103,7 +104,7 @@ class ImplicitFeedback:
         """Refuse numbers out of range."""
         optional_finite(self.quality, "quality", low=0.0, high=1.0)
         optional_finite(self.weight, "weight", low=0.0, high=1.0)
-        for name in ("cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at"):
+        for name in ("value", "cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at"):
             optional_finite(getattr(self, name), name, low=0.0)
 
 

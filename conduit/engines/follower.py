@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
 from conduit.core.events import LogEntry, Snapshot
@@ -21,6 +25,16 @@ log = logging.getLogger(__name__)
 SNAPSHOT_EVERY = 2000  # rows of the log between two snapshots by one replica
 POLL_S = 0.5  # between two looks for what other replicas wrote
 ROWS_AT_A_STRETCH = 50  # that are taught before others on the event loop have their turn
+
+
+class Companion(Protocol):
+    """Learns from the same rows as the learner, in the same order, and is kept with it."""
+
+    def fresh(self) -> Companion: ...  # noqa: D102  another that has learned nothing
+    def learn(self, entry: LogEntry) -> None: ...  # noqa: D102
+    def clear(self) -> None: ...  # noqa: D102
+    def sums(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    def load(self, sums: Mapping[str, NDArray[Any]]) -> None: ...  # noqa: D102  replaces
 
 
 class Follower:
@@ -46,6 +60,8 @@ class Follower:
         self.cursor: str | None = None
         self.skipped = 0  # rows whose features were made by another schema
         self.behind: str | None = None  # why the log cannot be read, while it cannot
+        self._companion: Companion | None = None
+        self._companion_late = False  # it has not read the rows up to the cursor
         self._fresh = fresh
         self._restore = restore
         self._applied = applied
@@ -62,6 +78,11 @@ class Follower:
         learner = self.learner
         return f"{learner.policy.name}|{learner.schema}"
 
+    def attach(self, companion: Companion) -> None:
+        """Teach a companion as well; what was read before is read to it at the next `sync`."""
+        self._companion = companion
+        self._companion_late = self.cursor is not None
+
     async def start(self) -> None:
         """Go on from the newest snapshot, then from the log; a second call changes nothing."""
         if self._started:
@@ -73,11 +94,31 @@ class Follower:
     async def _load(self) -> None:
         found = await self.store.load_snapshot(self.router, state=self.state)
         self.cursor, self._since_snapshot = None, 0
-        if found is None:
+        snapshot = None if found is None else Snapshot.from_bytes(found.data)
+        if found is None or snapshot is None:
             self.learner = self._fresh()
-            return
-        self.learner = self._restore(Snapshot.from_bytes(found.data))
-        self.cursor = found.cursor
+        else:
+            self.learner = self._restore(snapshot)
+            self.cursor = found.cursor
+        if self._companion is not None:
+            self._companion.clear()
+            self._companion_late = self.cursor is not None
+            if snapshot is not None and snapshot.beside is not None:
+                self._companion.load(snapshot.beside)
+                self._companion_late = False
+
+    async def _catch_up(self, companion: Companion) -> None:
+        """Read the rows up to the cursor once more, to the companion alone."""
+        following = await self.store.tail(self.router, self.cursor, 1)
+        end = following[0].cursor if following else None
+        after: str | None = None
+        companion.clear()
+        while entries := await self.store.tail(self.router, after, TAIL_LIMIT):
+            for entry in entries:
+                if entry.cursor == end:
+                    return
+                companion.learn(entry)
+            after = entries[-1].cursor
 
     async def sync(self) -> None:
         """Return once everything that was committed before the call is applied.
@@ -110,6 +151,9 @@ class Follower:
     async def _read_some(self) -> bool:
         """Apply the next rows; False when there were fewer than could have come."""
         try:
+            if self._companion is not None and self._companion_late:
+                await self._catch_up(self._companion)
+                self._companion_late = False
             entries = await self.store.tail(self.router, self.cursor, TAIL_LIMIT)
         except Rebuild:
             await self._load()
@@ -129,6 +173,8 @@ class Follower:
             self._since_snapshot += len(entries)
 
     def _teach(self, entry: LogEntry) -> None:
+        if self._companion is not None and not self._companion_late:
+            self._companion.learn(entry)
         if not _taught(self.learner, entry):
             self.skipped += 1
         elif self._applied is not None:
@@ -146,17 +192,27 @@ class Follower:
 
     def _folded(self, base: bytes | None, entries: Sequence[LogEntry]) -> bytes:
         """Return what a replica knows that has learned these rows after what the base knows."""
-        learner = self._fresh() if base is None else self._restore(Snapshot.from_bytes(base))
+        known = None if base is None else Snapshot.from_bytes(base)
+        learner = self._fresh() if known is None else self._restore(known)
+        companion = None if self._companion is None else self._companion.fresh()
+        if companion is not None and known is not None and known.beside is not None:
+            companion.load(known.beside)
         for entry in entries:
             _taught(learner, entry)
-        return learner.snapshot().to_bytes()
+            if companion is not None:
+                companion.learn(entry)
+        beside = None if companion is None else companion.sums()
+        return replace(learner.snapshot(), beside=beside).to_bytes()
 
     async def save(self) -> None:
         """Keep a snapshot, so that the next start need not read the whole log."""
         if self.cursor is None:
             return
         self._since_snapshot = 0
-        data = self.learner.snapshot().to_bytes()
+        snapshot = self.learner.snapshot()
+        if self._companion is not None and not self._companion_late:
+            snapshot = replace(snapshot, beside=self._companion.sums())
+        data = snapshot.to_bytes()
         try:
             await self.store.save_snapshot(self.router, self.cursor, data, state=self.state)
         except (StorageUnavailable, IncompatibleState) as error:

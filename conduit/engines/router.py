@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
@@ -43,9 +43,9 @@ from conduit.engines.bandits.base import PolicyFactory
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.constraints import eligible
 from conduit.engines.embeddings.base import Embedder
-from conduit.engines.follower import Follower
+from conduit.engines.follower import Companion, Follower
 from conduit.engines.learner import FLOOR, Calibration, Learner
-from conduit.engines.rows import calibration_rows, lesson_of, record_of, row_of
+from conduit.engines.rows import Weigher, calibration_rows, lesson_of, record_of, row_of
 from conduit.storage import receipts
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
@@ -78,6 +78,10 @@ class RouterStats:
     schema: str
     embedder: str
     learning_paused: str | None
+
+
+class Experience(Companion, Weigher, Protocol):
+    """What is learned of signals beside the learner, and what it makes of feedback."""
 
 
 class Router:
@@ -153,6 +157,7 @@ class Router:
         self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
         self._counts: Counter[str] = Counter()
         self._listeners: list[Callable[[LogEntry], None]] = []
+        self._weigher: Weigher | None = None
         self._ready = not self.durable
 
     # life --------------------------------------------------------------------------------------
@@ -339,13 +344,13 @@ class Router:
     ) -> Ack:
         """Keep what is known of an answer and learn from it; returns once it is committed.
 
-        `decision` is the decision, its id or its receipt. `model` names another attempt of the
-        same decision. The same `feedback_id` again changes nothing.
+        `decision` is the decision, its id or its receipt, or the id of an answer to it. `model`
+        names another attempt of the same decision. The same `feedback_id` again changes nothing.
         """
         if not self._ready:
             await self.start()
-        record = await self._record(decision)
-        ack = await self.store.append(self._row(record, feedback, model))
+        record, answered = await self._record(decision)
+        ack = await self.store.append(self._row(record, feedback, model or answered))
         await self._follower.sync()
         return ack
 
@@ -363,7 +368,8 @@ class Router:
             if isinstance(decision, RoutingDecision):
                 record = lesson_of(decision, self.decision_ttl_s)
             else:
-                record = _at_once(self._record(decision))
+                record, answered = _at_once(self._record(decision))
+                model = model or answered
             ack = _at_once(self.store.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor
             self._follower.apply(_at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
@@ -375,20 +381,40 @@ class Router:
         feedback: Feedback | ImplicitFeedback,
         model: str | None,
     ) -> FeedbackRow:
-        return row_of(record, feedback, router=self.name, now=self._clock(), model=model)
+        return row_of(
+            record,
+            feedback,
+            router=self.name,
+            now=self._clock(),
+            model=model,
+            weigher=self._weigher,
+        )
 
-    async def _record(self, decision: RoutingDecision | str) -> DecisionRecord:
+    async def _record(self, decision: RoutingDecision | str) -> tuple[DecisionRecord, str | None]:
+        """Return what feedback is about, and the model of an answer that was named by its id."""
         if isinstance(decision, RoutingDecision):
-            return record_of(decision, self.decision_ttl_s)
+            return record_of(decision, self.decision_ttl_s), None
         if receipts.is_receipt(decision):
-            return receipts.verify(decision, self._secret, self._clock())
+            return receipts.verify(decision, self._secret, self._clock()), None
         known = self._recent.get(decision)
         if known is not None:
-            return record_of(known, self.decision_ttl_s)
+            return record_of(known, self.decision_ttl_s), None
         stored = await self.store.decision(self.name, decision)
-        if stored is None:
+        if stored is not None:
+            return stored, None
+        answer = await self.store.response(self.name, decision)
+        if answer is None:
             raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
-        return stored
+        record, _ = await self._record(answer.decision_id)
+        return record, answer.response.model
+
+    def attach(self, experience: Experience) -> None:
+        """Let what was learned of signals weigh feedback; it is taught by the log from now on.
+
+        Attached before the router has read its log, it is kept in the router's snapshots.
+        """
+        self._weigher = experience
+        self._follower.attach(experience)
 
     def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
         """Call a listener with every row of the log that the learner is taught."""

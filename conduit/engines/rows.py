@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,16 @@ IMPLICIT_WEIGHT = 0.25  # of a signal whose reliability nobody has told
 # Judges agree with people about as often as two people do (80 %: Zheng et al. 2023, MT-Bench), on
 # pairs; on single answers less, so that a score weighs between a signal and a user's opinion.
 JUDGE_WEIGHT = 0.5
+
+
+class Weigher(Protocol):
+    """Knows how far a signal is believed, and how many answers a rating stands for."""
+
+    def weigh(self, kind: str, value: float) -> tuple[float, float] | None:
+        """Return the quality and weight that a signal's value teaches; None for unknown kinds."""
+
+    def rating_weight(self, decision_id: str, model: str) -> float:
+        """Return the weight of a user's rating of a call."""
 
 
 def lesson_of(
@@ -60,9 +71,12 @@ def row_of(
     router: str,
     now: float,
     model: str | None = None,
+    weigher: Weigher | None = None,
 ) -> FeedbackRow:
     """Return the row of the log that feedback becomes; `model` names another attempt."""
-    evidence = evidence_of(feedback, now=now)
+    evidence, said = evidence_of(feedback, now=now), None
+    if weigher is not None:
+        evidence, said = _weighed(feedback, evidence, record.id, model or record.model, weigher)
     return FeedbackRow(
         feedback_id=feedback.feedback_id or evidence.key,
         router=router,
@@ -72,7 +86,31 @@ def row_of(
         kind="explicit" if isinstance(feedback, Feedback) else feedback.signal,
         user_key=user_key(feedback.user_id) if isinstance(feedback, Feedback) else None,
         decision=record,
+        said=said,
     )
+
+
+def _weighed(
+    feedback: Feedback | ImplicitFeedback,
+    evidence: Evidence,
+    decision_id: str,
+    model: str,
+    weigher: Weigher,
+) -> tuple[Evidence, float | None]:
+    """Return what feedback teaches by what was learned of its kind, and a signal's own value."""
+    if isinstance(feedback, Feedback):
+        if feedback.source != "user":
+            return evidence, None
+        weight = weigher.rating_weight(decision_id, model)
+        return replace(evidence, quality_weight=weight), None
+    if feedback.quality is None:
+        return evidence, feedback.value
+    learned = weigher.weigh(feedback.signal, feedback.quality)
+    if learned is None:
+        return evidence, None
+    if feedback.error is None and feedback.weight is None:
+        evidence = replace(evidence, quality=learned[0], quality_weight=learned[1])
+    return evidence, feedback.quality
 
 
 def calibration_rows(
@@ -167,6 +205,7 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
 
 
 __all__ = [
+    "Weigher",
     "calibration_rows",
     "evidence_of",
     "lesson_of",

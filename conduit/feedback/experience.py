@@ -62,7 +62,7 @@ def _call_of(remarks: Iterable[Remark]) -> _Call:
         kind, value, evidence = remark
         if kind == GAVE_UP:
             waited_s = max(waited_s or 0.0, value or 0.0)
-        elif value is not None:
+        elif value is not None and evidence.quality is not None:
             latest = (evidence.given_at, value)
             said[kind] = max(said.get(kind, latest), latest)
         elif _is_opinion(remark) and (
@@ -109,6 +109,10 @@ class SignalExperience:
         self.kinds = kinds or SignalKinds()
         self._calls: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
         self.clear()
+
+    def fresh(self) -> SignalExperience:
+        """Return another of the same kinds of signals that has learned nothing."""
+        return SignalExperience(self.kinds)
 
     def clear(self) -> None:
         """Forget everything, as before a log is read again."""

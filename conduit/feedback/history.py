@@ -26,9 +26,9 @@ MAX_BYTES: Final = 19_000_000
 _ENTRY_BYTES: Final = 130  # of the objects around a packed trace, measured
 _USER_BYTES: Final = 390  # of the objects around one user's entries, measured
 
-_MAGIC: Final = b"CQT1"
-# time, text hash, language, cues, kind of question, words of label, scale, and four lengths
-_HEAD: Final = struct.Struct("<4sd8s2sBBBfHHHH")
+_MAGIC: Final = b"CQT2"
+# time, text hash, language, cues, kind of question, words of label, scale, and five lengths
+_HEAD: Final = struct.Struct("<4sd8s2sBBBfHHHHH")
 _STEPS: Final = 127  # of a number of the embedding, either way of zero
 
 
@@ -40,7 +40,7 @@ def user_key(user_id: str) -> bytes:
 def pack_trace(trace: QueryTrace) -> bytes:
     """Return a trace without its user as bytes, its embedding in steps of 1/127 of the greatest."""
     scale, steps = _coarse(trace.embedding)
-    decision = trace.decision_id.encode()
+    decision, model = trace.decision_id.encode(), trace.model.encode()
     wording = trace.wording
     head = _HEAD.pack(
         _MAGIC,
@@ -52,11 +52,12 @@ def pack_trace(trace: QueryTrace) -> bytes:
         wording.label,
         scale,
         len(decision),
+        len(model),
         len(wording.matter),
         len(wording.frame),
         len(steps),
     )
-    return b"".join((head, decision, wording.matter, wording.frame, steps))
+    return b"".join((head, decision, model, wording.matter, wording.frame, steps))
 
 
 def unpack_trace(data: bytes, user_id: str) -> QueryTrace:
@@ -65,7 +66,7 @@ def unpack_trace(data: bytes, user_id: str) -> QueryTrace:
         magic, at_s, digest, language, cues, asks, label, scale, *sizes = _HEAD.unpack_from(data)
         if magic != _MAGIC or len(data) != _HEAD.size + sum(sizes):
             raise ValueError("foreign or cut")
-        decision, matter, frame, steps = _cut(data, _HEAD.size, sizes)
+        decision, model, matter, frame, steps = _cut(data, _HEAD.size, sizes)
         wording = Wording(
             matter=matter,
             frame=frame,
@@ -74,7 +75,9 @@ def unpack_trace(data: bytes, user_id: str) -> QueryTrace:
             asks=asks,
             label=label,
         )
-        return QueryTrace(decision.decode(), user_id, at_s, digest, wording, _fine(scale, steps))
+        return QueryTrace(
+            decision.decode(), user_id, at_s, digest, wording, _fine(scale, steps), model.decode()
+        )
     except (struct.error, ValueError) as error:
         raise InvalidInput("not the bytes of a query's trace", field="trace") from error
 

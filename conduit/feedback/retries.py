@@ -37,6 +37,7 @@ class QueryTrace:
     text_hash: bytes
     wording: Wording
     embedding: Vector | None = None  # of unit length
+    model: str = ""  # that answered
 
     def __post_init__(self) -> None:
         """Refuse a time that is none."""
@@ -50,10 +51,11 @@ def trace_of(
     user_id: str | None,
     at_s: float,
     embedding: Vector | None = None,
+    model: str = "",
 ) -> QueryTrace:
     """Return the trace of a query; without a user, who cannot retry, its text is not read."""
     wording = Wording() if user_id is None else wording_of(text)
-    return QueryTrace(decision_id, user_id, at_s, text_digest(text), wording, embedding)
+    return QueryTrace(decision_id, user_id, at_s, text_digest(text), wording, embedding, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class RetrySignal:
     score: float  # how surely this is a retry, 0 to 1
     cosine: float | None
     gap_s: float
+    model: str = ""  # whose answer did not do
     quality: float = 0.0
 
     @property
@@ -171,6 +174,7 @@ def _complaint(current: QueryTrace, recent: Sequence[QueryTrace]) -> RetrySignal
         _COMPLAINT_SCORE,
         cosine_of(current, recent[0]),
         current.at_s - recent[0].at_s,
+        recent[0].model,
     )
 
 
@@ -185,11 +189,11 @@ def _compared(current: QueryTrace, trace: QueryTrace, rule: RetryRule) -> RetryS
     cosine, gap_s = cosine_of(current, trace), current.at_s - trace.at_s
     cues = Cue(current.wording.cues)
     if current.text_hash == trace.text_hash:
-        return RetrySignal(trace.decision_id, "exact", 1.0, cosine, gap_s)
+        return RetrySignal(trace.decision_id, "exact", 1.0, cosine, gap_s, trace.model)
     kind: RetryKind = "complaint" if Cue.COMPLAINT in cues else "rephrased"
     if current.wording.language != trace.wording.language:
         score = score_abroad(trace.wording, current.wording)
         if score > 0.0:
-            return RetrySignal(trace.decision_id, "translated", score, cosine, gap_s)
+            return RetrySignal(trace.decision_id, "translated", score, cosine, gap_s, trace.model)
     score = rule.score(trace.wording, current.wording, cosine)
-    return RetrySignal(trace.decision_id, kind, score, cosine, gap_s)
+    return RetrySignal(trace.decision_id, kind, score, cosine, gap_s, trace.model)
