@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +20,7 @@ from conduit.feedback.patience import PATIENCE_QUANTILE, Tolerance
 from conduit.feedback.retries import QueryTrace, trace_of
 from conduit.storage.base import Ack
 
+REMEMBERED = 10_000  # answers that feedback can name without asking the store
 UNFINISHED = ("cancelled",)  # ends of an attempt for which the caller, who left, is the reason
 
 
@@ -64,6 +65,7 @@ class FeedbackCollector:
         self._router = router
         self._clock = clock
         self._seen: Counter[str] = Counter()
+        self._answers: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
         router.attach(self.experience)
 
     # what a call shows by itself -----------------------------------------------------------------
@@ -149,11 +151,23 @@ class FeedbackCollector:
 
     # what people say -----------------------------------------------------------------------------
 
-    async def submit(
-        self, decision: RoutingDecision | str, feedback: Feedback, *, model: str | None = None
-    ) -> Ack:
+    async def submit(self, target: Target, feedback: Feedback, *, model: str | None = None) -> Ack:
         """Write an opinion to the log; returns once it is committed."""
-        return await self._router.feedback(decision, feedback, model=model)
+        decision, answered = self._named_by(target)
+        return await self._router.feedback(decision, feedback, model=model or answered)
+
+    def remember(self, response_id: str, decision: RoutingDecision, model: str) -> None:
+        """Know an answer by its id before the store does."""
+        self._answers[response_id] = (decision, model)
+        if len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
+
+    def _named_by(self, target: Target) -> tuple[RoutingDecision | str, str | None]:
+        """Return the decision of a target, and the model where an answer tells it."""
+        if isinstance(target, RoutingResult):
+            return target.decision, target.model
+        known = self._answers.get(target) if isinstance(target, str) else None
+        return (target, None) if known is None else known
 
     # what the application sees -------------------------------------------------------------------
 
@@ -175,7 +189,7 @@ class FeedbackCollector:
     async def record(self, event: SignalEvent) -> Ack | None:
         """Write an event to the log; returns once it is committed, None where it says nothing."""
         quality = self.kinds[event.signal].quality(event.value)
-        decision, model = _named_by(event.target)
+        decision, model = self._named_by(event.target)
         ack = None
         if event.waited_s is not None:
             gave_up = ImplicitFeedback(
@@ -246,13 +260,6 @@ class FeedbackCollector:
     async def close(self) -> None:
         """Forget the queries of this process."""
         await self.history.close()
-
-
-def _named_by(target: Target) -> tuple[RoutingDecision | str, str | None]:
-    """Return the decision of a target, and the model where an answer tells it."""
-    if isinstance(target, RoutingResult):
-        return target.decision, target.model
-    return target, None
 
 
 __all__ = ["FeedbackCollector", "QueryHistory", "SignalStats"]

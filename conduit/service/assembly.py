@@ -13,6 +13,7 @@ from conduit.engines.budget import Budget
 from conduit.engines.executor.base import Executor
 from conduit.engines.router import Router
 from conduit.evaluation.judge import ArbiterEvaluator
+from conduit.feedback.collector import FeedbackCollector
 from conduit.service.loop import HomeLoop
 from conduit.service.service import Service
 from conduit.storage.base import Store
@@ -69,6 +70,7 @@ async def create_service(
         default_result_type=default_result_type,
         timeout_s=settings.timeout_s,
         budgets=(*budgets, *budgets_of(settings)),
+        collector=collector_of(settings, router),
         store=store,
         evaluator=evaluator,
     )
@@ -111,6 +113,15 @@ def router_of(settings: Settings, store: Store | None = None) -> Router:
         store_text=settings.store_text,
         decision_ttl_s=settings.feedback_days * 86_400.0,
     )
+
+
+def collector_of(settings: Settings, router: Router) -> FeedbackCollector:
+    """Return a collector whose memory of queries replicas share where there is a Redis."""
+    if settings.redis_url is None:
+        return FeedbackCollector(router)
+    from conduit.feedback.history_redis import RedisQueryHistoryTracker
+
+    return FeedbackCollector(router, history=RedisQueryHistoryTracker(settings.redis_url))
 
 
 def executor_of(settings: Settings) -> Executor:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from conduit.core.errors import UnknownDecision
 from conduit.core.models import ModelArm, Query, Response, RoutingDecision
 from conduit.engines.budget import Budgets, Hold, worst_case_usd
 from conduit.engines.executor.base import Call
@@ -26,8 +24,6 @@ from conduit.service.judging import Judging
 from conduit.service.readings import Tally
 from conduit.service.requests import Request
 from conduit.storage.base import ResponseRecord, new_id
-
-REMEMBERED = 10_000  # answers that feedback can name without asking the store
 
 
 class Desk:
@@ -52,7 +48,6 @@ class Desk:
         self._judging = judging
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._answers: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -118,7 +113,7 @@ class Desk:
         """Book the money, and hand what the attempts showed to the background."""
         self.tally.ended(request.attempts)
         if request.response is not None:
-            self._remember(request, request.response)
+            self._collector.remember(request.id, request.decision, request.response.model)
         if request.hold is not None:
             spent = request.spent_usd()
             await asyncio.shield(self._budgets.settle(request.hold, spent))
@@ -128,11 +123,6 @@ class Desk:
             self._spawn(self._learn(request))
         if self._judging is not None:
             self._judging.offer(request)
-
-    def _remember(self, request: Request, response: Response) -> None:
-        self._answers[request.id] = (request.decision, response.model)
-        if len(self._answers) > REMEMBERED:
-            self._answers.popitem(last=False)
 
     async def _learn(self, request: Request) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""
@@ -161,13 +151,3 @@ class Desk:
         """Return once what every closed request showed is committed."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def answer_of(self, response_id: str) -> tuple[RoutingDecision | str, str]:
-        """Return the decision behind an answer and the model that gave it."""
-        known = self._answers.get(response_id)
-        if known is not None:
-            return known
-        stored = await self._router.store.response(self._router.name, response_id)
-        if stored is None:
-            raise UnknownDecision(response_id, "no answer with this id was given here")
-        return stored.decision_id, stored.response.model

@@ -26,6 +26,7 @@ from conduit.evaluation.calibration import CalibrationReport, calibrate
 from conduit.evaluation.graders import Grader, Prompt
 from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
+from conduit.feedback.events import FeedbackPayload, SignalEvent, SignalPayload, Target
 from conduit.service.desk import Desk
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
@@ -256,7 +257,7 @@ class Service:
 
     async def submit_feedback(
         self,
-        response_id: str,
+        response_id: Target | FeedbackPayload,
         *,
         quality_score: float | None = None,
         user_rating: float | None = None,
@@ -265,7 +266,16 @@ class Service:
         feedback_id: str | None = None,
         user_id: str | None = None,
     ) -> Ack:
-        """Keep an opinion about an answer and learn from it; returns once it is committed."""
+        """Keep an opinion about an answer and learn from it; returns once it is committed.
+
+        The answer is named by itself or its id, its decision or that one's id or receipt; or a
+        `FeedbackPayload` says it all but the user.
+        """
+        if isinstance(response_id, FeedbackPayload):
+            payload = response_id
+            return await self.collector.submit(
+                payload.response_id, payload.feedback(user_id=user_id)
+            )
         feedback = Feedback(
             quality_score=quality_score,
             user_rating=user_rating,
@@ -274,8 +284,13 @@ class Service:
             feedback_id=feedback_id,
             user_id=user_id,
         )
-        decision, model = await self._desk.answer_of(response_id)
-        return await self.collector.submit(decision, feedback, model=model)
+        return await self.collector.submit(response_id, feedback)
+
+    async def submit_signal(self, event: SignalEvent | SignalPayload) -> Ack | None:
+        """Keep what the application saw of an answer's fate; None where it says nothing."""
+        if isinstance(event, SignalPayload):
+            event = event.event()
+        return await self.collector.record(event)
 
     # readings and life -------------------------------------------------------------------------
 
