@@ -82,6 +82,7 @@ async def opened_router(
     settings: Settings, models: Sequence[str] | None = None
 ) -> AsyncIterator[Router]:
     """Give a router that knows what the database has learned, where there is a database."""
+    from conduit.feedback import FeedbackCollector
     from conduit.service import router_of
 
     if models is not None:
@@ -90,8 +91,11 @@ async def opened_router(
         async with router_of(settings) as router:
             yield router
         return
-    async with opened_store(settings) as store, router_of(settings, store) as router:
-        yield router
+    async with opened_store(settings) as store:
+        router = router_of(settings, store)
+        FeedbackCollector(router)  # what is known of signals is read, written and kept as well
+        async with router:
+            yield router
 
 
 def arms_named(models: Sequence[str], settings: Settings) -> tuple[Any, ...]:

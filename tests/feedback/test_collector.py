@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conduit.core.errors import InvalidInput, UnknownDecision
@@ -19,6 +20,7 @@ from conduit.core.models import (
     Response,
     RoutingDecision,
 )
+from conduit.engines.analyzer import Analyzer
 from conduit.engines.executor import FunctionExecutor
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.router import Router
@@ -244,25 +246,28 @@ PIECES: tuple[ImplicitFeedback | Feedback, ...] = (
 X_SEED = "One decision is one observation."
 
 
-async def state_after(order: tuple[int, ...]) -> tuple[dict[str, object], FeedbackCollector]:
+async def state_after(
+    order: tuple[int, ...], analyzer: Analyzer
+) -> tuple[dict[str, object], FeedbackCollector]:
     """Return every sum of a fresh learner that was told the pieces in an order."""
-    async with Router(MODELS, seed=1, environ={}) as router:
-        collector = FeedbackCollector(router)
-        decision = await router.route(Query(text=X_SEED))
-        for k in order:
-            await router.feedback(decision, PIECES[k], model="acme:a")
-        snapshot = router.learner.snapshot()
-        return {**snapshot.arms["acme:a"], **snapshot.shared}, collector
+    router = Router(MODELS, seed=1, environ={}, analyzer=analyzer)
+    collector = FeedbackCollector(router)
+    decision = router.route_sync(Query(text=X_SEED))
+    for k in order:
+        await router.feedback(decision, PIECES[k], model="acme:a")
+    snapshot = router.learner.snapshot()
+    return {**snapshot.arms["acme:a"], **snapshot.shared}, collector
 
 
 async def test_120_orders_and_repeats_lead_to_one_state() -> None:
     """Response, error-free signal, retry, judge and rating: one observation, the user's quality."""
-    wanted, _ = await state_after((4, 0))
+    analyzer = Analyzer()
+    wanted, _ = await state_after((4, 0), analyzer)
     for order in permutations(range(5)):
         for repeats in ((), order[::-1]):
-            found, collector = await state_after((*order, *repeats))
+            found, collector = await state_after((*order, *repeats), analyzer)
             for name, sums in wanted.items():
-                assert found[name] == pytest.approx(sums, abs=1e-9, rel=0), (order, name)
+                np.testing.assert_allclose(found[name], sums, rtol=0, atol=1e-9, err_msg=name)
             cell = collector.experience.quality().counts["acme:a", "retry-"]
             assert cell == pytest.approx((1.0, 1.0, 0.75), abs=1e-9)
 
