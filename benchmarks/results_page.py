@@ -48,6 +48,13 @@ def _keep(name: str, title: str, notes: Sequence[str], content: Mapping[str, Any
     _renew_page()
 
 
+def kept(name: str) -> list[dict[str, Any]]:
+    """Return the rows that a benchmark wrote last."""
+    path = RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text()).get("rows") if path.exists() else None
+    return rows if isinstance(rows, list) else []
+
+
 def _renew_page() -> None:
     parts = [
         "# Measured results",
