@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conduit.core.errors import IncompatibleState
 from conduit.core.models import Feedback, ModelArm, Query
 from conduit.engines.bandits.policies import POLICIES
 from conduit.engines.router import Router
@@ -244,6 +245,60 @@ async def test_forgetting_reaches_back_to_the_last_pruning(database_url: str) ->
         await router.sync()
         assert router.learner.applied == 5
     await store.close()
+
+
+async def test_a_removed_models_state_comes_back_with_it(database_url: str) -> None:
+    """Without a model its state is kept aside; under a new name it starts from its prior."""
+    store = await open_store(database_url)
+    async with opened(store) as router:
+        await play(router, 0, 20)
+        whole = router.learner.snapshot()
+    renamed = [*ARMS[:2], ModelArm("c:renamed", quality=0.8)]
+    for learned, models in ((20, ARMS[:2]), (22, renamed)):
+        async with Router(models, store=store, environ={}, seed=1, secret="s") as router:
+            assert router.learner.applied == learned
+            assert router.learner.models == tuple(arm.id for arm in models)
+            kept = router.learner.snapshot().arms["c:three"]
+            for name, array in whole.arms["c:three"].items():
+                assert array == pytest.approx(kept[name], abs=1e-9)
+            await play(router, 20, 22)
+    async with opened(store) as again:
+        back = again.learner.snapshot()
+        assert back.applied == 24
+        for name, array in whole.arms["c:three"].items():
+            assert array == pytest.approx(back.arms["c:three"][name], abs=1e-9)
+    await store.close()
+
+
+async def test_another_policy_learns_from_the_same_log(database_url: str) -> None:
+    """A changed policy starts afresh and reads what others' users said; the old state stays."""
+    store = await open_store(database_url)
+    async with opened(store) as router:
+        await play(router, 0, 20)
+    async with opened(store, bandit_algorithm="ucb1") as other:
+        assert other.learner.applied == 20
+    assert await store.load_snapshot("default", state=_state_of(router)) is not None
+    await store.close()
+
+
+async def test_a_snapshot_of_a_newer_version_is_refused_and_kept(database_url: str) -> None:
+    """What a newer Conduit saved is IncompatibleState for this one, which deletes nothing."""
+    store = await open_store(database_url)
+    async with opened(store) as router:
+        await play(router, 0, 5)
+        state, cursor = _state_of(router), str((await store.tail("default"))[-1].cursor)
+    await store.save_snapshot("default", cursor, b"CSN9 of the future", state=state)
+    with pytest.raises(IncompatibleState):
+        await opened(store).start()
+    found = await store.load_snapshot("default", state=state)
+    assert found is not None
+    assert found.data == b"CSN9 of the future"
+    assert len(await store.tail("default")) == 5
+    await store.close()
+
+
+def _state_of(router: Router) -> str:
+    return f"{router.learner.policy.name}|{router.learner.schema}"
 
 
 async def test_calibration_is_kept_and_shared(database_url: str) -> None:
