@@ -9,8 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conduit.core.errors import IncompatibleState
-from conduit.core.models import Feedback, ModelArm, Query
+from conduit.core.errors import (
+    ConduitError,
+    ConflictingFeedback,
+    ExpiredDecision,
+    IncompatibleState,
+    InvalidInput,
+    UnknownDecision,
+)
+from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Query
 from conduit.engines.bandits.policies import POLICIES
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
@@ -244,6 +251,43 @@ async def test_forgetting_reaches_back_to_the_last_pruning(database_url: str) ->
         assert await store.forget(str(user_key("u1"))) == 5
         await router.sync()
         assert router.learner.applied == 5
+    await store.close()
+
+
+async def test_what_cannot_be_kept_is_refused(database_url: str) -> None:
+    """Each kind of unusable feedback is its own error without the prompt, and leaves no row."""
+    clock = Days()
+    store = await open_store(database_url, clock=clock)
+    async with aging(store, clock) as router, aging(store, clock, name="other") as other:
+        old = await router.route("canary: an old question")
+        clock.pass_by(11)
+        fresh, theirs = await router.route("canary: a question"), await other.route("canary")
+        await router.flush()
+        await other.flush()
+        good = Feedback(quality_score=0.5, feedback_id="kept")
+        await router.feedback(fresh, good)
+        changed = Feedback(quality_score=0.6, feedback_id="kept")
+        refused: list[tuple[str, Feedback, type[ConduitError]]] = [
+            ("0199f000-0000-7000-8000-000000000000", good, UnknownDecision),
+            ("nonsense", good, UnknownDecision),
+            (old.id, Feedback(quality_score=1.0), ExpiredDecision),
+            (theirs.id, Feedback(quality_score=1.0), UnknownDecision),
+            (fresh.id, changed, ConflictingFeedback),
+        ]
+        for decision, feedback, error in refused:
+            with pytest.raises(error) as caught:
+                await router.feedback(decision, feedback)
+            assert "canary" not in repr(caught.value)
+        for number in (float("nan"), float("inf"), -0.1, 1.1):
+            with pytest.raises(InvalidInput):
+                await router.feedback(fresh, Feedback(quality_score=number))
+            with pytest.raises(InvalidInput):
+                await router.feedback(fresh, ImplicitFeedback(signal="latency", cost_usd=number - 2.0))
+        with pytest.raises(InvalidInput):
+            await router.feedback(fresh, Feedback(quality_score=1.0), model="nobody's")
+        assert [e.row.feedback_id for e in await store.tail("default")] == ["kept"]
+        assert list(await store.tail("other")) == []
+        assert (await store.stats("default")).waiting == 0
     await store.close()
 
 
