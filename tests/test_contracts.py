@@ -30,7 +30,7 @@ PLANTS: list[tuple[str, Mapping[str, str]]] = [
     ("front-doors", {"conduit/integrations/new.py": "import conduit_litellm"}),
     ("engines", {"conduit/engines/embeddings/new.py": "import conduit.engines.executor"}),
     ("engines", {"conduit/engines/helpers.py": ""}),
-    ("service", {"conduit/service/requests.py": "import conduit.service.loop"}),
+    ("service", {"conduit/service/purse.py": "import conduit.service.loop"}),
     ("service", {"conduit/service/helpers.py": ""}),
     ("core", {"conduit/core/errors.py": "import conduit.core.models"}),
     ("core", {"conduit/core/helpers.py": ""}),

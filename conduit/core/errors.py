@@ -124,12 +124,17 @@ class ProviderError(ExecutionError):
         status: int | None = None,
         retry_after_s: float | None = None,
         partial: object = None,
+        was_sent: bool = True,
     ) -> None:
-        """Keep the HTTP status, how long to wait, and what had come of a broken stream."""
+        """Keep the HTTP status, how long to wait, and what had come of a broken stream.
+
+        `was_sent` is False where there was no connection to send the request through.
+        """
         super().__init__(message, model=model, kind=kind)
         self.status = status
         self.retry_after_s = retry_after_s
         self.partial = partial
+        self.was_sent = was_sent
 
 
 class OutputInvalid(ExecutionError):

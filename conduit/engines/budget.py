@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from conduit.storage.base import Store, new_id
 PERIODS = ("day", "month", "total")
 SCOPES = ("router", "user")
 RESERVATION_TTL_S = 300.0  # after which what a dead process reserved may be spent by others
+AT_ONCE = 4  # bookings of one process: they take turns at the row of the budget anyway
 UNKNOWN_USER = "-"  # all callers without a user id share one limit
 
 
@@ -96,6 +98,7 @@ class Budgets:
         self._ttl_s = ttl_s
         self._pacer = Pacer() if any(b.pace for b in self.budgets) else None
         self._since = clock()
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def left_usd(self, user_key: str | None) -> float:
         """Return what the tightest limit leaves now."""
@@ -109,22 +112,28 @@ class Budgets:
             left = min(left, budget.usd - used)
         return left
 
-    async def reserve(self, amount_usd: float, user_key: str | None) -> Hold:
-        """Set an amount aside in every limit, or raise BudgetExceeded and set nothing aside."""
+    async def reserve(
+        self, amount_usd: float, user_key: str | None, *, lasts_s: float = 0.0
+    ) -> Hold:
+        """Set an amount aside in every limit, or raise BudgetExceeded and set nothing aside.
+
+        A call may take `lasts_s`; what a dead process set aside is free again after that.
+        """
         now = self._clock()
         held: list[str] = []
         for budget in self.budgets:
             start, end = budget.period(now)
             identity = new_id(now)
-            granted = await self._store.reserve(
-                budget.key(self._router, user_key),
-                start,
-                limit_usd=budget.usd,
-                amount_usd=amount_usd,
-                reservation_id=identity,
-                now=now,
-                expires_at=now + self._ttl_s,
-            )
+            async with self._turn:
+                granted = await self._store.reserve(
+                    budget.key(self._router, user_key),
+                    start,
+                    limit_usd=budget.usd,
+                    amount_usd=amount_usd,
+                    reservation_id=identity,
+                    now=now,
+                    expires_at=now + max(self._ttl_s, lasts_s),
+                )
             if not granted.granted:
                 await self.settle(Hold(ids=tuple(held), amount_usd=amount_usd), 0.0)
                 raise BudgetExceeded(
@@ -166,4 +175,5 @@ class Budgets:
         """Book what a call really cost; an unknown cost is booked as the worst case."""
         spent = hold.amount_usd if actual_usd is None else actual_usd
         for identity in hold.ids:
-            await self._store.settle(identity, spent)
+            async with self._turn:
+                await self._store.settle(identity, spent)

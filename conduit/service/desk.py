@@ -6,24 +6,30 @@ What happens between the two is the chain of attempts, whose records a request c
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from conduit.core.models import ModelArm, Query, Response, RoutingDecision
-from conduit.engines.budget import Budgets, Hold, worst_case_usd
+from conduit.core.errors import StorageUnavailable
+from conduit.core.models import Query, Response
+from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
-from conduit.engines.executor.sizes import size_of
+from conduit.engines.executor.sizes import limited
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
 from conduit.feedback.collector import FeedbackCollector
 from conduit.service.judging import Judging
+from conduit.service.purse import Purse, afford
 from conduit.service.readings import Tally
 from conduit.service.requests import Request
 from conduit.storage.base import ResponseRecord, new_id
+
+log = logging.getLogger("conduit.service")
+
+SETTLE_AGAIN_S = (0.5, 2.0, 8.0)  # waits, when the database was away
 
 
 class Desk:
@@ -65,9 +71,16 @@ class Desk:
                 query, unavailable=self._unavailable(), cost_weight=self._budgets.cost_weight
             )
             arms = [self._router.arm(model) for model in decision.candidates]
-            hold = None
+            purse = None
             if self._budgets.budgets:
-                hold, arms, call = await self._afford(decision, arms, call)
+                call = limited(call)
+                purse, arms = await afford(
+                    self._budgets,
+                    arms,
+                    call,
+                    user_key=user_key(decision.user_id),
+                    within_s=timeout_s,
+                )
         except Exception:
             self.tally.failed += 1
             raise
@@ -78,7 +91,7 @@ class Desk:
             arms=arms,
             call=call,
             deadline=deadline,
-            hold=hold,
+            purse=purse,
         )
 
     def _unavailable(self) -> dict[str, str]:
@@ -87,26 +100,6 @@ class Desk:
         # Every model in trouble: the chain asks the one that is free first.
         return {} if len(blocked) == len(models) else blocked
 
-    async def _afford(
-        self, decision: RoutingDecision, arms: list[ModelArm], call: Call
-    ) -> tuple[Hold, list[ModelArm], Call]:
-        """Set aside the worst case of the candidates that the budget still allows."""
-        size = size_of(call)
-        limited = {**(call.model_settings or {}), "max_tokens": int(size.output_tokens)}
-        key = user_key(decision.user_id)
-        worst = {
-            a.id: worst_case_usd(a, size.all_input_tokens, size.requests * size.output_tokens)
-            for a in arms
-        }
-        left = await self._budgets.left_usd(key)
-        within = [a for a in arms if (w := worst[a.id]) is not None and w <= left]
-        amount = max((worst[a.id] or 0.0 for a in within), default=None)
-        if amount is None:
-            known = [w for w in worst.values() if w is not None]
-            amount = min(known) if known else left + 1.0
-        hold = await self._budgets.reserve(amount, key)
-        return hold, within, replace(call, model_settings=limited)
-
     # after them ---------------------------------------------------------------------------------
 
     async def close(self, request: Request) -> None:
@@ -114,15 +107,28 @@ class Desk:
         self.tally.ended(request.attempts)
         if request.response is not None:
             self._collector.remember(request.id, request.decision, request.response.model)
-        if request.hold is not None:
-            spent = request.spent_usd()
-            await asyncio.shield(self._budgets.settle(request.hold, spent))
-            paid = request.hold.amount_usd if spent is None else spent
-            await self._budgets.pace(paid, user_key(request.decision.user_id))
         if request.attempts:
             self._spawn(self._learn(request))
         if self._judging is not None:
             self._judging.offer(request)
+        if request.purse is not None:
+            await asyncio.shield(self._spawn(self._settle(request.purse, request.attempts)))
+
+    async def _settle(self, purse: Purse, attempts: Sequence[AttemptRecord]) -> None:
+        """Book what was spent; an answer is not lost because the database is away."""
+        try:
+            await purse.settle(attempts)
+        except StorageUnavailable:
+            self._spawn(self._settle_later(purse, attempts))
+
+    async def _settle_later(self, purse: Purse, attempts: Sequence[AttemptRecord]) -> None:
+        for wait_s in SETTLE_AGAIN_S:
+            await asyncio.sleep(wait_s)
+            try:
+                return await purse.settle(attempts)
+            except StorageUnavailable as error:
+                log.warning("What a call cost could not be booked yet: %s", error)
+        log.error("What a call cost was not booked: it counts until its reservation ends")
 
     async def _learn(self, request: Request) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""
@@ -142,10 +148,17 @@ class Desk:
             error=attempt.failure,
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.warning("What a request showed was lost: %s", type(error).__name__)
 
     async def flush(self) -> None:
         """Return once what every closed request showed is committed."""

@@ -15,9 +15,9 @@ from conduit.core.models import (
     RoutingDecision,
     RoutingResult,
 )
-from conduit.engines.budget import Hold
-from conduit.engines.executor.base import Answer, Call
+from conduit.engines.executor.base import Answer, Call, Executor
 from conduit.engines.executor.chain import AttemptRecord
+from conduit.service.purse import Covered, Purse
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Request:
     arms: Sequence[ModelArm]
     call: Call
     deadline: float  # on the monotonic clock
-    hold: Hold | None
+    purse: Purse | None
     attempts: list[AttemptRecord] = field(default_factory=list)
     data: Any = None  # the answer in the form asked for, once it is whole
 
@@ -40,14 +40,11 @@ class Request:
         last = self.attempts[-1] if self.attempts else None
         return None if last is None or last.failure is not None else last.response
 
-    def spent_usd(self) -> float | None:
-        """Return what the attempts cost together, or None when an answer's cost is unknown."""
-        if any(
-            a.failure is None and (a.response is None or a.response.cost_usd is None)
-            for a in self.attempts
-        ):
-            return None
-        return sum(a.response.cost_usd or 0.0 for a in self.attempts if a.response is not None)
+    def through(self, executor: Executor) -> Executor:
+        """Return the executor, which has to wait for money where there is a limit."""
+        if self.purse is None:
+            return executor
+        return Covered(executor, self.purse, lambda: self.attempts)
 
     def result(self, answer: Answer[Any]) -> RoutingResult[Any]:
         """Return the answer with its receipt."""

@@ -112,7 +112,7 @@ class Service:
             )
             try:
                 served = await run_chain(
-                    self.executor,
+                    request.through(self.executor),
                     request.arms,
                     request.call,
                     deadline=request.deadline,
@@ -157,7 +157,7 @@ class Service:
             )
             try:
                 async with stream_chain(
-                    self.executor,
+                    request.through(self.executor),
                     request.arms,
                     request.call,
                     deadline=request.deadline,

@@ -1,6 +1,6 @@
 """A service as a process of its own, to be killed: it calibrates, or it spends a shared budget.
 
-`python -m tests.service.worker '<json>'` runs `Work` and prints a JSON report at its end.
+`python -m tests.service.worker '<json>'` runs `Work`, prints a JSON report and waits for the kill.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from conduit.core.errors import BudgetExceeded
 from conduit.core.models import ModelArm, RoutingResult
 from conduit.engines.budget import Budget
-from conduit.engines.executor.base import Answer, Call, Executor
+from conduit.engines.executor.base import Answer, Call
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.evaluation.graders import Prompt
 from conduit.service import Service, create_service
@@ -41,7 +41,7 @@ class Work:
     calls: int = 200
     max_tokens: int = 1_000
     budget_usd: float = 1.0
-    dies_after: int | None = None  # calls that got their reservation; the rest waits for the kill
+    hang_of_ten: int = 0  # calls that got their reservation and wait for the kill
     worker: int = 0
 
 
@@ -73,38 +73,49 @@ async def calibrate(work: Work) -> dict[str, Any]:
     return {"complete": report.complete, "lost": report.lost, "spent_usd": report.spent_usd}
 
 
-class Dying(PydanticAIExecutor):
-    """Lets some calls through; of the others it says that they have reserved, and hangs."""
+class Hanging(PydanticAIExecutor):
+    """Asks the model for some calls; of ten that have reserved, a few wait for the kill."""
 
-    def __init__(self, lives: int) -> None:
+    def __init__(self, of_ten: int) -> None:
         super().__init__()
-        self._lives = lives
+        self._of_ten = of_ten
+        self._calls = 0
+        self.hanging = 0
 
     async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
         """Ask the model, or wait for the kill."""
-        self._lives -= 1
-        if self._lives < 0:
-            sys.stdout.write("reserved\n")
-            sys.stdout.flush()
+        self._calls += 1
+        if self._calls % 10 < self._of_ten:
+            self.hanging += 1
             await asyncio.get_running_loop().create_future()
         return await super().execute(arm, call)
 
 
 async def spend(work: Work) -> dict[str, Any]:
-    """Send all calls at once; some are answered, the budget refuses the others."""
-    executor: Executor = PydanticAIExecutor() if work.dies_after is None else Dying(work.dies_after)
+    """Send all calls at once: some are answered, some hang, the budget refuses the others."""
+    executor = Hanging(work.hang_of_ten)
     budget = Budget(work.budget_usd, per="total")
-    async with await opened(work, executor=executor, budgets=[budget]) as service:
-        results = await service.complete_batch(
-            [f"Say it: [[marker:{work.worker}-{i}]]" for i in range(work.calls)],
-            concurrency=work.calls,
-            progress=False,
-            model_settings={"max_tokens": work.max_tokens},
+    service = await opened(work, executor=executor, budgets=[budget])
+    tasks = [
+        asyncio.ensure_future(
+            service.complete(
+                f"Say it: [[marker:{work.worker}-{i}]]",
+                model_settings={"max_tokens": work.max_tokens},
+            )
         )
-    answered = sum(isinstance(r, RoutingResult) for r in results)
-    refused = sum(isinstance(r, BudgetExceeded) for r in results)
-    others = sorted({repr(r) for r in results if not isinstance(r, RoutingResult | BudgetExceeded)})
-    return {"answered": answered, "refused": refused, "others": others}
+        for i in range(work.calls)
+    ]
+    while sum(task.done() for task in tasks) + executor.hanging < len(tasks):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    ended = await asyncio.gather(*(t for t in tasks if t.done()), return_exceptions=True)
+    return {
+        "answered": sum(isinstance(each, RoutingResult) for each in ended),
+        "refused": sum(isinstance(each, BudgetExceeded) for each in ended),
+        "hanging": executor.hanging,
+        "others": sorted(
+            {repr(each) for each in ended if not isinstance(each, RoutingResult | BudgetExceeded)}
+        ),
+    }
 
 
 JOBS = {"calibrate": calibrate, "spend": spend}
@@ -129,17 +140,23 @@ def started(work: Work) -> Iterator[subprocess.Popen[str]]:
 
 
 def report_of(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Wait for the end of a process and return its report."""
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out
-    report: dict[str, Any] = json.loads(out.splitlines()[-1])
+    """Wait for the report of a process; what it holds then, it holds until it is killed."""
+    assert process.stdout is not None
+    report: dict[str, Any] = json.loads(process.stdout.readline())
     return report
+
+
+async def run(work: Work) -> None:
+    """Do the work, report, and stay until the kill."""
+    report = await JOBS[work.job](work)
+    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.flush()
+    await asyncio.get_running_loop().create_future()
 
 
 def main() -> None:
     """Do the work that the first argument describes."""
-    work = Work(**json.loads(sys.argv[1]))
-    sys.stdout.write(json.dumps(asyncio.run(JOBS[work.job](work))) + "\n")
+    asyncio.run(run(Work(**json.loads(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import PurePath
 
-from conduit.core.errors import ProviderError
+from conduit.core.errors import ExecutionError, ProviderError
 
 MAX_RETRY_AFTER_S = 120.0  # a provider that asks for longer is asked again after this long
 MAX_CAUSES = 8  # of a chain of foreign errors
@@ -41,6 +41,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "auth": Meaning("does not accept the key", None, trips=True),
     "not_found": Meaning("does not know the model", None, trips=True),
     "not_installed": Meaning("needs a library that is not installed", None, trips=True),
+    "over_budget": Meaning("is dearer than what the spend limit leaves", None),
     "bad_request": Meaning("refuses the request, which may fit another", None, doubtful=True),
     "caller_error": Meaning("was interrupted by an error of the caller", None, falls_back=False),
     "cancelled": Meaning("was cancelled", None, falls_back=False),
@@ -82,11 +83,29 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("ImportError", "not_installed"),
     ("APIError", "server_error"),  # without a status: an error object in a stream
 )
+_UNCONNECTED = (
+    "ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError", "gaierror",
+)  # fmt: skip
 
 
 def meaning(kind: str) -> Meaning:
     """Return what a kind of failure means; a kind nobody named counts as the provider's failure."""
     return MEANINGS.get(kind, OTHER)
+
+
+# Kinds for which no provider wants money: it did no work, or was never asked.
+_FREE = frozenset(
+    {"rate_limited", "quota", "auth", "not_found", "not_installed", "bad_request", "over_budget"}
+)
+
+
+def was_free(error: ExecutionError) -> bool:
+    """Return whether the provider surely wants no money for a call that failed like this."""
+    if error.kind in _FREE:
+        return True
+    return isinstance(error, ProviderError) and (
+        not error.was_sent or (error.status is not None and error.status >= 400)
+    )
 
 
 def kind_of_status(status: int) -> str:
@@ -135,6 +154,7 @@ def translated(
         status=status,
         retry_after_s=retry_after_s(_header(error, "retry-after"), now),
         partial=partial,
+        was_sent=not _never_sent(error),
     )
     failure.__cause__ = ForeignError(described(error))
     return failure
@@ -180,6 +200,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             cause = cause.exceptions[0]
             continue
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Return whether there was not even a connection to send the request through."""
+    names = {base.__name__ for cause in _causes(error) for base in type(cause).__mro__}
+    return not names.isdisjoint(_UNCONNECTED)
 
 
 def _status(error: BaseException) -> int | None:

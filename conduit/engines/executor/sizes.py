@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -49,6 +49,14 @@ def size_of(call: Call) -> Size:
         output_tokens=float((call.model_settings or {}).get("max_tokens") or MAX_OUTPUT_TOKENS),
         requests=1 + (call.output_retries if typed else 0) + (TOOL_ROUNDS if has_tools else 0),
     )
+
+
+def limited(call: Call) -> Call:
+    """Return the call with a limit on its output, so that its worst case is one."""
+    settings = call.model_settings or {}
+    if settings.get("max_tokens"):
+        return call
+    return replace(call, model_settings={**settings, "max_tokens": MAX_OUTPUT_TOKENS})
 
 
 def _tokens(said: Any) -> float:
