@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from benchmarks.peers import Peer, Settings
 from benchmarks.workloads import MARKS, Workload
 from conduit.core.models import ModelArm
 from conduit.engines.bandits.arms import GUESSED_OUTPUT_TOKENS
-from conduit.evaluation.replay import ReplayResult, Rival, RivalFactory, replay, replay_rival
+from conduit.evaluation.replay import Drift, ReplayResult, Rival, RivalFactory, replay, replay_rival
 
 ROOT = Path(__file__).parents[1]
 CELLS = Path(__file__).parent / ".cells"
@@ -33,6 +33,7 @@ SEED = 1000
 PRIOR_ERROR = 0.05  # of the simulated benchmark scores
 PEER_PRIOR_OBSERVATIONS = 30  # DESIGN §4: a published score is worth so many answers
 CURVE = 60  # points of a curve
+AROUND = 500  # queries before and after the middle of a stream
 
 LEARNING = (
     "conduit/core/events.py",
@@ -63,6 +64,51 @@ BARE, BARE_CALIBRATED = Setup(None), Setup(None, 300)
 
 
 @dataclass(frozen=True)
+class Change:
+    """What changes in the middle of a stream."""
+
+    name: str
+    weight: float | None = None  # of cost, from then on
+    best_falls_to: float | None = None  # share of the best model's quality that is left
+
+    def weight_of(self, work: Workload) -> float | Callable[[int], float]:
+        """Return the weight of cost, by the step where it changes."""
+        if self.weight is None:
+            return work.cost_weight
+        then, at = self.weight, middle(work)
+        return lambda t: work.cost_weight if t < at else then
+
+    def drift_of(self, work: Workload) -> Drift | None:
+        """Return the qualities of a step, where they change."""
+        if self.best_falls_to is None:
+            return None
+        at, left, best = middle(work), self.best_falls_to, best_model(work)
+
+        def drift(t: int, quality: NDArray[np.float64]) -> NDArray[np.float64]:
+            if t < at:
+                return quality
+            fallen = quality.copy()
+            fallen[best] *= left
+            return fallen
+
+        return drift
+
+
+def middle(work: Workload) -> int:
+    """Return the step at which a change comes."""
+    return work.table.size // 2
+
+
+def best_model(work: Workload) -> int:
+    """Return the place of the model with the greatest mean utility."""
+    found = work.table
+    cost = np.asarray(found.cost_usd).mean(axis=0)
+    return int(
+        (np.asarray(found.quality).mean(axis=0) - work.cost_weight * cost / cost.max()).argmax()
+    )
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One of our policies by name, or a peer with its settings."""
 
@@ -70,12 +116,13 @@ class Contestant:
     policy: str | None = None
     peer: Peer | None = None
     settings: Settings | None = None
+    change_detection: bool = True
 
     @property
     def identity(self) -> str:
         """Return what changes whenever it might decide otherwise."""
         if self.peer is None:
-            return f"{self.policy} {code(LEARNING)}"
+            return f"{self.policy} {self.change_detection} {code(LEARNING)}"
         release = version(self.peer.distribution)
         settings = json.dumps(dict(self.settings or {}), sort_keys=True)
         adapter = code((f"benchmarks/peers/{self.peer.module}.py",))
@@ -102,58 +149,69 @@ class Cell:
     setup: Setup
     orders: int = 10
     limit: int | None = None
+    change: Change | None = None
 
     @cached_property
     def key(self) -> str:
         """Return the hash under which it is kept."""
         parts = [self.contestant.identity, self.workload.digest, code(JUDGING),
-                 f"{self.setup} {self.orders} {self.limit} {SEED}"]  # fmt: skip
+                 f"{self.setup} {self.orders} {self.limit} {self.change} {SEED}"]  # fmt: skip
         return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-    @property
-    def file(self) -> Path:
-        """Return where it is kept."""
-        return CELLS / f"{self.key}.json"
 
     def known(self) -> bool:
         """Whether it was run before."""
-        return self.file.exists()
+        return _file(self.key).exists()
 
     def found(self) -> Found:
         """Return what came out, running it where it is not known."""
-        if not self.known():
-            CELLS.mkdir(exist_ok=True)
-            part = self.file.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(_read_off(self.run())))
-            part.replace(self.file)
-        return Found(json.loads(self.file.read_text()))
+        return Found(keep(self.key, lambda: _read_off(self.run(), self.workload)))
 
     def run(self) -> ReplayResult:
         """Replay it."""
         who, work, setup = self.contestant, self.workload, self.setup
+        change = self.change or Change("none")
         if who.peer is None:
             return replay(
                 work.table,
                 policy=who.policy or "",
-                cost_weight=work.cost_weight,
+                cost_weight=change.weight_of(work),
                 orders=self.orders,
                 seed=SEED,
                 calibration=setup.calibration,
                 prior_error=setup.priors,
+                change_detection=who.change_detection,
+                drift=change.drift_of(work),
                 limit=self.limit,
             )
-        limits = [n for n in (self.limit, who.peer.limit) if n is not None]
+        limits = [self.limit, who.peer.limit if self.change is None else None]
         return replay_rival(
             work.table,
             prepared(who.peer, who.settings or {}, work, told=setup.priors is not None),
             name=who.name,
-            cost_weight=work.cost_weight,
+            cost_weight=change.weight_of(work),
             orders=self.orders,
             seed=SEED,
             calibration=setup.calibration,
             prior_error=setup.priors,
-            limit=min(limits) if limits else None,
+            drift=change.drift_of(work),
+            limit=min((n for n in limits if n is not None), default=None),
         )
+
+
+def keep(key: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return what is kept under a key, making it where nothing is."""
+    file = _file(key)
+    if not file.exists():
+        CELLS.mkdir(exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(make()))
+        part.replace(file)
+    kept: Mapping[str, Any] = json.loads(file.read_text())
+    return kept
+
+
+def _file(key: str) -> Path:
+    return CELLS / f"{key}.json"
 
 
 def prepared(peer: Peer, settings: Settings, work: Workload, *, told: bool) -> RivalFactory:
@@ -188,27 +246,36 @@ def expected_utility(arms: Sequence[ModelArm], work: Workload) -> NDArray[np.flo
     return np.asarray(quality - work.cost_weight * usd / cost.mean(axis=0).max())
 
 
-def _read_off(result: ReplayResult) -> dict[str, Any]:
+def _read_off(result: ReplayResult, work: Workload) -> dict[str, Any]:
     """Return what is kept of a result: per order at the marks, and the mean curves."""
     n = result.utility.shape[1]
     marks = [t for t in MARKS if t <= n]
     total, regret = result.utility.cumsum(axis=1), result.regret.cumsum(axis=1)
-    at = np.unique(np.geomspace(10, n, CURVE).astype(int))
+    points = np.unique(np.geomspace(10, n, CURVE).astype(int))
+    at = middle(work)
     return {
         "policy": result.policy,
         "steps": n,
         "marks": [*marks, n],
         "utility": [(total[:, t - 1] / t).round(6).tolist() for t in (*marks, n)],
         "regret": [regret[:, t - 1].round(4).tolist() for t in (*marks, n)],
-        "curve": at.tolist(),
-        "curve_regret": regret[:, at - 1].mean(axis=0).round(3).tolist(),
-        "curve_regret_se": _se(regret[:, at - 1]).round(3).tolist(),
+        "curve": points.tolist(),
+        "curve_regret": regret[:, points - 1].mean(axis=0).round(3).tolist(),
+        "curve_regret_se": _se(regret[:, points - 1]).round(3).tolist(),
+        "around": [_between(result, at - AROUND, at), _between(result, at, at + AROUND)],
         "quality": result.quality.mean,
         "cost_usd": result.cost_usd.mean,
         "share": result.share_by_model,
         "best_single": result.best_single._asdict(),
         "static_mix": result.static_mix.quality,
     }
+
+
+def _between(result: ReplayResult, start: int, stop: int) -> list[float]:
+    """Return each order's mean utility of some queries; nothing where the stream is shorter."""
+    if start < 0 or stop > result.utility.shape[1]:
+        return []
+    return [round(u, 6) for u in result.utility[:, start:stop].mean(axis=1).tolist()]
 
 
 def _se(values: NDArray[np.float64]) -> NDArray[np.float64]:

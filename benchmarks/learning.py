@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from benchmarks import learning_tables, results_page
+from benchmarks import changes, learning_plots, learning_tables, results_page
 from benchmarks.cells import BARE, BARE_CALIBRATED, CALIBRATED, PLAIN, Cell, Contestant, Setup
 from benchmarks.peers import PEERS
 from benchmarks.workloads import Workload, workloads
@@ -106,25 +106,32 @@ def main(given: Sequence[str] | None = None) -> None:
         print("no routing tables are here: install `paretobandit`, or set CONDUIT_DATA")
         return
     cells = planned(on, options.quick)
+    around = [] if options.quick else changes.planned(on, OURS)
     chosen = [
         cell
-        for cell in cells
+        for cell in (*cells, *around)
         if options.only in cell.contestant.name
-        and (not options.ours or cell.contestant.name == OURS.name)
+        and (not options.ours or cell.contestant.name.startswith(OURS.name))
     ]
     run(chosen, options.jobs)
-    report(cells, write=not (options.quick or options.on or options.only or options.ours))
+    part = bool(options.quick or options.on or options.only or options.ours)
+    report(cells, around, [] if options.quick or options.only else on, write=not part)
 
 
-def report(cells: Sequence[Cell], *, write: bool) -> None:
-    """Print the tables of what is known, and keep them where everything is."""
+def report(
+    cells: Sequence[Cell], around: Sequence[Cell], stationary: Sequence[Workload], *, write: bool
+) -> None:
+    """Print the tables of what is known, and keep them."""
     known = [cell for cell in cells if cell.known()]
+    known_around = [cell for cell in around if cell.known()]
+    missing = len(cells) + len(around) - len(known) - len(known_around)
     tables = learning_tables.tables(known, OURS.name)
+    tables["Utility of the 500 queries before and after a change"] = changes.around(known_around)
+    tables["Changes that are seen where none is"] = changes.false_alarms(stationary)
     for title, rows in tables.items():
         print(f"\n{title}\n" + "\n".join(results_page.as_table(rows)))
-    missing = len(cells) - len(known)
     if missing:
-        print(f"\n{missing} of {len(cells)} cells were not run")
+        print(f"\n{missing} cells were not run")
     if write:
         results_page.write_tables(
             "learning",
@@ -133,6 +140,7 @@ def report(cells: Sequence[Cell], *, write: bool) -> None:
             notes=_notes(missing),
             cells=learning_tables.listed(known),
         )
+        learning_plots.draw(known, OURS.name)
 
 
 def _notes(missing: int) -> list[str]:
@@ -146,7 +154,7 @@ def _notes(missing: int) -> list[str]:
         "Peers see the same vectors, rows and orders; their reward is the utility. Calibration "
         "prompts and priors (30 answers of the average query with the utility that score and list "
         "price promise) are given as history. Tuned: the setting with the least regret on half 0 "
-        "of the shared tables (`python -m benchmarks.tuning`). Half of the rows that the tuned "
+        "of the shared tables (`python -m benchmarks.peers.tuning`). Half of the rows that tuned "
         "peers are judged on were used to tune them; so it is with our constants.",
     ]
     if missing:

@@ -4,8 +4,8 @@ Every peer gets the vectors that our learner gets, and as its reward the utility
 in force. Calibration prompts and priors reach it as history, through its own call for history: a
 prior is `PRIOR_OBSERVATIONS` answers of the average query with the expected utility.
 
-Each peer runs as its documentation sets it up, and once more tuned: `python -m benchmarks.tuning`
-chose among a few settings by regret on half 0 of the shared tables.
+Each peer runs as its documentation sets it up, and once more tuned: among a few settings,
+`python -m benchmarks.peers.tuning` found the least regret on half 0 of the shared tables.
 """
 
 from __future__ import annotations

@@ -392,6 +392,6 @@ def _judged(policy: str, table: ReplayTable, truth: _Truth, runs: Sequence[_Run]
 
 
 __all__ = [
-    "Fixed", "Mean", "Mix", "ReplayResult", "ReplayTable", "Rival", "RivalFactory", "replay",
-    "replay_rival", "static_mix",
+    "Drift", "Fixed", "Mean", "Mix", "ReplayResult", "ReplayTable", "Rival", "RivalFactory",
+    "Weight", "replay", "replay_rival", "static_mix",
 ]  # fmt: skip
