@@ -1,6 +1,8 @@
 """What one decision and one update cost: CPU microseconds of this thread, and the state's size.
 
-python -m benchmarks.core [--quick]
+    python -m benchmarks.core [--quick]
+
+Peers are measured beside it through their own public calls, on the same vectors and outcomes.
 """
 
 from __future__ import annotations
@@ -9,26 +11,30 @@ import argparse
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
 from benchmarks import results_page
+from benchmarks.peers import PEERS, Peer
 from conduit.core.events import Outcome
 from conduit.core.models import ModelArm, as_vector
 from conduit.engines.bandits.policies import BanditPolicy
 from conduit.engines.learner import Learner
 
+Row = dict[str, float | str]
 
-def learner_of(k: int, d: int, *, change_detection: bool = True) -> Learner:
-    """Return a learner of k priced models over d features."""
+
+def learner_of(k: int, d: int, *, change_detection: bool = True, known: bool = True) -> Learner:
+    """Return a learner of k priced models over d features; `known`: their output and time too."""
     arms = [
         ModelArm(
             f"model-{i}",
             input_usd_per_mtok=1.0 + i,
             output_usd_per_mtok=3.0 + i,
-            output_tokens=200.0,
+            output_tokens=200.0 if known else None,
             quality=0.5 + 0.4 * i / k,
-            latency_s=1.0,
+            latency_s=1.0 if known else None,
         )
         for i in range(k)
     ]
@@ -65,21 +71,43 @@ def spent_us(call: Callable[[Outcome], object], events: Sequence[Outcome]) -> np
     return spent / 1e3
 
 
-def row_of(k: int, d: int, n: int) -> dict[str, float]:
-    """Measure one size."""
-    learner, events = learner_of(k, d), world(k, d, n)
+def row_of(k: int, d: int, n: int, *, known: bool = True) -> Row:
+    """Measure our learner at one size; not `known`: of half of the models nothing comes back."""
+    learner, events = learner_of(k, d, known=known), world(k, d, n)
+    if not known:
+        events = [e for e in events if int(e.model.removeprefix("model-")) < k // 2]
     for event in events[: n // 4]:
         learner.apply(event)
     decide = spent_us(lambda e: learner.decide(e.x, input_tokens=50.0), events)
     apply = spent_us(learner.apply, events)
+    name = "conduit" if known else "conduit, half of the models never tried"
+    state_kb = len(learner.snapshot().to_bytes()) / 1000
+    return {**_row(name, k, d, decide, apply), "state KB": state_kb}
+
+
+def row_of_peer(peer: Peer, k: int, d: int, n: int) -> Row:
+    """Measure a peer at one size: its choice, and its learning from one reward."""
+    rival, events = peer.make(peer.defaults)(k, d, 1), world(k, d, n)
+    vectors = [np.asarray(e.x, dtype=np.float64) for e in events]
+    decide, learn = np.empty(n), np.empty(n)
+    for i, (x, event) in enumerate(zip(vectors, events, strict=True)):
+        start = time.thread_time_ns()
+        chosen = rival.choose(x)
+        middle = time.thread_time_ns()
+        rival.learn(x, chosen, float(event.quality or 0.0))
+        decide[i], learn[i] = middle - start, time.thread_time_ns() - middle
+    return _row(peer.name, k, d, decide / 1e3, learn / 1e3)
+
+
+def _row(name: str, k: int, d: int, decide: np.ndarray, apply: np.ndarray) -> Row:
     return {
+        "learner": name,
         "models": k,
         "features": d,
         "decide p50 µs": float(np.percentile(decide, 50)),
         "decide p99 µs": float(np.percentile(decide, 99)),
         "apply p50 µs": float(np.percentile(apply, 50)),
         "apply p99 µs": float(np.percentile(apply, 99)),
-        "state KB": len(learner.snapshot().to_bytes()) / 1000,
     }
 
 
@@ -112,12 +140,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the updates")
     quick = parser.parse_args().quick
-    rows: list[dict[str, float | str]] = []
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        print(row, flush=True)
+
     for k in (2, 5, 20, 50):
         for d in (29, 37, 64, 384):
-            n = 200 if d == 384 else 2000
-            rows.append(dict(row_of(k, d, n)))
-            print(rows[-1], flush=True)
+            add(row_of(k, d, 200 if d == 384 else 2000))
+    for k in (5, 50):
+        add(row_of(k, 29, 2000, known=False))
+    for peer in PEERS:
+        if find_spec(peer.distribution.replace("paretobandit", "pareto_bandit")) is not None:
+            for k, d in ((2, 29), (5, 29), (20, 29), (50, 29), (5, 64), (5, 384)):
+                add(row_of_peer(peer, k, d, 60 if quick or d == 384 else 300))
     updates = 100_000 if quick else 1_000_000
     residual, grown = residual_after(updates), growth_kb(updates)
     notes = [

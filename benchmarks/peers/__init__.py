@@ -64,7 +64,7 @@ PEERS: tuple[Peer, ...] = (
         "vowpal",
         "explorer",
         defaults={"options": "--bag 5"},
-        tuned={"options": "--bag 5", "learning_rate": 0.1},
+        tuned={"options": "--bag 5", "learning_rate": 0.5, "power_t": 0.0},
         grid={"options": ("--bag 5",), "learning_rate": (0.02, 0.1, 0.5), "power_t": (0.0, 0.5)},
     ),
     Peer(
@@ -84,7 +84,7 @@ PEERS: tuple[Peer, ...] = (
         "paretobandit",
         "paretobandit",
         "router",
-        tuned={"alpha": 0.05, "forgetting_factor": 1.0},
+        tuned={"alpha": 0.01, "forgetting_factor": 1.0},
         grid={"alpha": (0.01, 0.05, 0.2), "forgetting_factor": (0.997, 1.0)},
     ),
 )
