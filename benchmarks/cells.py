@@ -37,7 +37,7 @@ AROUND = 500  # queries before and after the middle of a stream
 
 LEARNING = (
     "conduit/core/events.py",
-    "conduit/core/models.py",
+    "conduit/core/vectors.py",
     "conduit/engines/bandits",
     "conduit/engines/learner.py",
     "conduit/engines/utility.py",

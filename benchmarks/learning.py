@@ -38,16 +38,12 @@ class Entry:
 def entries() -> list[Entry]:
     """Return everyone who takes part; the slow peers in fewer set-ups."""
     found = [Entry(OURS, (PLAIN, BARE, CALIBRATED, BARE_CALIBRATED))]
-    found += [Entry(Contestant(n, policy=n), (PLAIN, BARE, CALIBRATED)) for n in LEARNERS]
-    found += [Entry(Contestant(n, policy=n), (PLAIN,)) for n in BASELINES]
+    found += [Entry(Contestant(n, policy=n), (PLAIN,)) for n in (*LEARNERS, *BASELINES)]
     for peer in PEERS:
-        slow = peer.limit is not None
-        default, tuned = (
-            Contestant(peer.name, peer=peer, settings=peer.defaults),
-            Contestant(f"{peer.name}, tuned", peer=peer, settings=peer.tuned),
-        )
-        found.append(Entry(default, (PLAIN, BARE) if slow else (PLAIN, BARE, CALIBRATED)))
-        found.append(Entry(tuned, (PLAIN, CALIBRATED) if slow else (PLAIN, BARE, CALIBRATED)))
+        default = Contestant(peer.name, peer=peer, settings=peer.defaults)
+        tuned = Contestant(f"{peer.name}, tuned", peer=peer, settings=peer.tuned)
+        found.append(Entry(default, (PLAIN, BARE)))
+        found.append(Entry(tuned, (PLAIN,) if peer.limit else (PLAIN, CALIBRATED)))
     return found
 
 
