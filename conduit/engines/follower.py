@@ -93,13 +93,11 @@ class Follower:
 
     async def _load(self) -> None:
         found = await self.store.load_snapshot(self.router, state=self.state)
-        self.cursor, self._since_snapshot = None, 0
         snapshot = None if found is None else Snapshot.from_bytes(found.data)
-        if found is None or snapshot is None:
-            self.learner = self._fresh()
-        else:
-            self.learner = self._restore(snapshot)
-            self.cursor = found.cursor
+        # What is refused leaves the learner and its cursor as they were.
+        self.learner = self._fresh() if snapshot is None else self._restore(snapshot)
+        self.cursor = None if found is None else found.cursor
+        self._since_snapshot = 0
         if self._companion is not None:
             self._companion.clear()
             self._companion_late = self.cursor is not None
@@ -140,9 +138,9 @@ class Follower:
             while await self._read_some():
                 pass
             self.behind = None
-        except StorageUnavailable as error:
+        except (StorageUnavailable, IncompatibleState) as error:
             if self.behind is None:
-                log.warning("Learning waits for the database: %s", error)
+                log.warning("Learning waits: %s", error)
             self.behind = str(error)
             return
         if self._since_snapshot >= SNAPSHOT_EVERY:

@@ -341,6 +341,24 @@ async def test_a_snapshot_of_a_newer_version_is_refused_and_kept(database_url: s
     await store.close()
 
 
+async def test_a_rebuild_that_is_refused_teaches_nothing_twice(database_url: str) -> None:
+    """A running router that cannot load what is newer says so, and learns no row again."""
+    store = await open_store(database_url)
+    async with opened(store) as router:
+        await play(router, 0, 5)
+        decision = await router.route(Query(text="theirs", user_id="u1"))
+        await router.feedback(decision, Feedback(quality_score=1.0))
+        await store.forget(str(user_key("u1")))
+        kept = str((await store.tail("default"))[-1].cursor)
+        await store.save_snapshot("default", kept, b"CSN9", state=_state_of(router))
+        for _ in range(2):
+            await router.sync()
+            assert router.learner.applied == 6
+        assert "not a snapshot of this version" in str(router.get_stats().learning_paused)
+        await router.route("it goes on")
+    await store.close()
+
+
 def _state_of(router: Router) -> str:
     return f"{router.learner.policy.name}|{router.learner.schema}"
 
