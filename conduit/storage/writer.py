@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from conduit.core.errors import ConduitError, ConflictingFeedback, InvalidInput, StorageUnavailable
-from conduit.core.events import DecisionRecord, FeedbackRow
+from conduit.core.events import DecisionRecord, FeedbackRow, unchecked
 from conduit.storage.journal import Journal
 from conduit.storage.ports import (
     Ack,
@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 GROUP_ROWS = 64  # feedback rows in one commit
 GROUP_RECORDS = 256  # decisions or answers beside them
+GROUP_JOURNALED = 1000  # lines of the journal in one commit, for which nobody waits
 QUEUED_RECORDS = 20_000  # decisions and answers that wait for the database
 KNOWN_DECISIONS = 10_000  # that need not be sent again with each receipt
 RETRY_S = 0.5  # between two looks whether the database is back
@@ -60,6 +61,7 @@ class Batch:
 
 
 Result = Ack | ConduitError
+_row, _ack = unchecked(FeedbackRow), unchecked(Ack)
 First = tuple[int, bytes, bool]  # of the row that has the id: place, digest, whether it waits
 # Writes a batch in one transaction and says what became of each piece of feedback.
 Commit = Callable[[Batch], Awaitable[Sequence[Result]]]
@@ -142,7 +144,10 @@ class GroupWriter:
         if row.decision is None:
             return row
         if row.decision.id in self._known:
-            return replace(row, decision=None)
+            return _row(
+                row.feedback_id, row.router, row.decision_id, row.model, row.evidence, row.kind,
+                row.user_key, None, row.said,
+            )  # fmt: skip
         return replace(row, decision=self._discreet(row.decision))
 
     def _discreet(self, item: T) -> T:
@@ -327,7 +332,7 @@ class GroupWriter:
                 self._wake.set()
 
     async def _drain_once(self) -> None:
-        lines = await asyncio.to_thread(self.journal.peek, GROUP_RECORDS) if self.journal else []
+        lines = await asyncio.to_thread(self.journal.peek, GROUP_JOURNALED) if self.journal else []
         items = list(self._parsed(lines))
         unique: dict[tuple[str, str], Arrived] = {}
         for item in items:
@@ -436,8 +441,7 @@ def judged(
     row = arrived.row
     try:
         if seq is not None:
-            waits = decision is None
-            return Ack(status="stored", feedback_id=row.feedback_id, seq=seq, waiting=waits)
+            return _ack("stored", row.feedback_id, seq, decision is None)
         if first is not None:
             return repeated(row, first[1], first[0], waiting=first[2])
         check_decision(row, arrived.at, decision)
