@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,19 +60,26 @@ def fit(root: Path) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def compared(made: Mapping[str, NDArray[np.float32]], shipped: Path) -> int:
+def compared(made: Mapping[str, NDArray[Any]], shipped: Path) -> int:
     """Say whether a shipped file holds these numbers; return the exit status."""
     found = differences(made, shipped)
     print("\n".join(found) or f"{shipped.name} holds what this program makes")
     return 1 if found else 0
 
 
-def differences(made: Mapping[str, NDArray[np.float32]], shipped: Path) -> list[str]:
+def differences(made: Mapping[str, NDArray[Any]], shipped: Path) -> list[str]:
     """Return a line per array that differs by more than the tolerance."""
     with np.load(shipped) as archive:
         theirs = dict(archive)
     found = [f"{name} is not in the file" for name in sorted(made.keys() - theirs.keys())]
     for name in sorted(made.keys() & theirs.keys()):
+        if made[name].shape != theirs[name].shape:
+            found.append(f"{name}: {made[name].shape}, shipped {theirs[name].shape}")
+            continue
+        if made[name].dtype.kind == "S":
+            if not np.array_equal(made[name], theirs[name]):
+                found.append(f"{name}: other words")
+            continue
         off = float(np.abs(made[name] - theirs[name]).max() / np.abs(theirs[name]).max())
         if off > TOLERANCE:
             found.append(f"{name}: off by {off:.1e} of its largest number")

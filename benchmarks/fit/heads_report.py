@@ -1,7 +1,8 @@
 """How well the heads do on rows they did not see: accuracy, confusion, AUC, calibration.
 
-Rows fall into halves by the hash of their id. Everything here is fitted on one half and judged on
-the other; the heads that ship are fitted on both.
+Rows fall into halves by the hash of their question, so that one question of two tables is on one
+side. Everything here is fitted on one half and judged on the other; the heads that ship are fitted
+on both.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.fit.heads import Corpus, Rows, fit_heads, spaces
-from conduit.engines.features import DOMAINS, Heads
+from benchmarks.fit.heads import Corpus, Fitted, Rows, fit_heads, spaces
+from conduit.engines.heads import DOMAINS
 
 SUBJECT_TABLES = ("routellm_mmlu", "mmlu_pro")
 GENERAL = DOMAINS.index("general")
@@ -29,42 +30,32 @@ def report(rows: Corpus, *, names: Sequence[str]) -> str:
     lines: list[str] = []
     for name, some, seen in spaces(rows, names):
         judged = some.part(2) == 1
-        fitted = fit_heads(some, seen, ~judged)
+        fitted = fit_heads(name, some, seen, ~judged)
         lines += [f"### Inputs: {TITLES[name]}", ""]
-        lines += domain_lines(some, seen, fitted, judged)
+        lines += domain_lines(name, some, seen, fitted, judged)
         if name == "static":
-            lines += confusion_lines(some, predicted_domain(fitted, seen), judged)
-        lines += complexity_lines(some, predicted_error(fitted, some, seen), judged)
+            lines += confusion_lines(some, fitted.domains(some, seen), judged)
+        lines += complexity_lines(some, fitted.errors(some, seen), judged)
         if name == "static":
-            lines += reliability_lines(some, predicted_error(fitted, some, seen), judged)
+            lines += reliability_lines(some, fitted.errors(some, seen), judged)
     return "\n".join(lines)
 
 
 TITLES = {
-    "surface": "the surface signals alone (any other embedder)",
-    "static": "the default embedder and the signals",
+    "surface": "the surface signals and words (any other embedder)",
+    "static": "the default embedder, the signals and words",
     "minilm": "all-MiniLM-L6-v2 and the signals",
 }
-
-
-def predicted_domain(fitted: Heads, seen: Rows) -> NDArray[np.int64]:
-    """Return the domain of each row."""
-    return np.asarray((seen @ fitted.domain_weights.T + fitted.domain_bias).argmax(axis=1))
-
-
-def predicted_error(fitted: Heads, rows: Corpus, seen: Rows) -> Numbers:
-    """Return the probability that small models get each row wrong."""
-    forms = rows.forms
-    logits = (seen * fitted.complexity_weights[forms]).sum(axis=1) + fitted.complexity_bias[forms]
-    return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
 
 
 # --- domain ----------------------------------------------------------------------------------
 
 
-def domain_lines(rows: Corpus, seen: Rows, fitted: Heads, judged: Mask) -> Iterator[str]:
+def domain_lines(
+    space: str, rows: Corpus, seen: Rows, fitted: Fitted, judged: Mask
+) -> Iterator[str]:
     """Yield accuracy over the subject groups, and what crosses from one table to the other."""
-    right = predicted_domain(fitted, seen) == rows.domains
+    right = fitted.domains(rows, seen) == rows.domains
     whole = judged & ~rows.stems & (rows.domains >= 0)
     subjects = whole & np.isin(rows.tables, SUBJECT_TABLES)
     yield from ("| domain accuracy on | prompts | accuracy | 95 % interval |", "|---|---|---|---|")
@@ -78,10 +69,10 @@ def domain_lines(rows: Corpus, seen: Rows, fitted: Heads, judged: Mask) -> Itera
     yield accuracy_line("the other tables", right[whole & ~np.isin(rows.tables, SUBJECT_TABLES)])
     yield accuracy_line("prompts of our own", right[judged & (rows.tables == "own")])
     for known, other in (SUBJECT_TABLES, SUBJECT_TABLES[::-1]):
-        crossed = fit_heads(rows, seen, rows.tables == known)
+        crossed = fit_heads(space, rows, seen, (rows.tables == known) & ~judged)
         shared = np.unique(rows.domains[(rows.tables == known) & (rows.domains >= 0)])
-        mask = (rows.tables == other) & ~rows.stems & np.isin(rows.domains, shared)
-        hits = predicted_domain(crossed, seen) == rows.domains
+        mask = judged & (rows.tables == other) & ~rows.stems & np.isin(rows.domains, shared)
+        hits = crossed.domains(rows, seen) == rows.domains
         yield accuracy_line(f"{other}, fitted on {known} alone", hits[mask])
     yield ""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from conduit.cache.base import FeatureCache, MemoryCache, cache_key
 from conduit.core.models import Query, QueryFeatures, Vector
-from conduit.engines import features
+from conduit.engines import features, heads
 from conduit.engines.embeddings.base import Embedder, create_embedder
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Analyzer:
         self, query: Query, text: str, embedding: Vector | None, problem: str | None
     ) -> QueryFeatures:
         signals = features.surface_signals(text)
-        reading = features.analyse(signals, embedding, self.embedder.id)
+        reading = heads.analyse(signals, embedding, self.embedder.id)
         self.stats.analysed += 1
         if embedding is not None:
             embedding.flags.writeable = False

@@ -1,4 +1,4 @@
-"""Text becomes numbers: surface signals, the vector the learner sees, complexity and domain.
+"""Text becomes numbers: surface signals, and the vector that the learner sees.
 
 Layout of the vector (`VECTOR_DIM` numbers): a bias; the principal components of the embedding,
 half-whitened, with mean squared norm 1; the surface signals as 0.2 x z-score, clipped at z = 3;
@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib import resources
@@ -61,19 +60,6 @@ VECTOR_DIM = TASK_START + TASK_COLUMNS
 SURFACE_GAIN = 0.2  # 20 signals then weigh 0.8 beside the embedding's 1.0
 SURFACE_CLIP = 3.0  # in standard deviations
 
-DOMAINS: tuple[str, ...] = (
-    "mathematics",
-    "code",
-    "natural science",
-    "medicine",
-    "law",
-    "humanities",
-    "social science",
-    "business",
-    "writing",
-    "general",
-)
-
 
 # --- surface signals -------------------------------------------------------------------------
 
@@ -90,6 +76,7 @@ class SurfaceSignals:
     wants_json: bool
     wants_list: bool
     script: str  # "latin", "cyrillic", "arabic", ...: of most letters
+    distinct: frozenset[bytes] = field(repr=False)  # the words in small letters, as UTF-8
 
     def as_mapping(self) -> dict[str, float]:
         """Return the unscaled signals by name."""
@@ -126,8 +113,9 @@ _TABLE = _words("table csv yaml xml markdown schema")
 _JSON = _words("json")
 _SPEAKERS = _words("user assistant system human ai bot")
 
-# At most one line break or blank, an optional bracket, one letter or digit: linear by construction.
-_OPTION = re.compile(rb"[\n (']([A-J1-9])(?:[.):] |')")
+# A letter or digit with what ends it; what begins it is looked at in `_multiple_choice`.
+_OPTION = re.compile(rb"[A-J1-9](?:[.):] |')")
+_BEFORE_OPTION = frozenset(b"\n ('")
 _ORDINALS = (b"ABCDEFGHIJ", b"123456789")
 
 _BYTE = np.arange(256)
@@ -178,7 +166,7 @@ def surface_signals(text: str) -> SurfaceSignals:
     histogram = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
     digits, operators, newlines, upper, lower, wide, marks = (_CLASS_ROWS @ histogram).tolist()
     words = data.translate(_WORD_BYTES).split()
-    distinct = set(words)
+    distinct = frozenset(words)
     options, stem = _multiple_choice(data)
     chars = max(len(clipped), 1)
     letters = max(upper + lower + wide, 1)
@@ -196,7 +184,7 @@ def surface_signals(text: str) -> SurfaceSignals:
             min(len(distinct & _REASON), 3),
             min(len(distinct & _QUANTITY), 4),
             data[:stem].rstrip().endswith(b"?"),
-            math.log1p(_bullets(data)),
+            math.log1p(_bullets(data) if newlines else 0),
             min(len(distinct & _NEGATION), 3),
             not _IMPERATIVE.isdisjoint(words[:1]),
             wants_json + wants_list + len(distinct & _TABLE),
@@ -214,10 +202,11 @@ def surface_signals(text: str) -> SurfaceSignals:
         token_estimate=max(1, round(estimate * len(text) / chars)),
         words=len(words),
         options=options,
-        turns=_turns(data),
+        turns=_turns(data) if b":" in data else 0,
         wants_json=wants_json,
         wants_list=wants_list,
         script=_script(histogram, upper + lower, wide),
+        distinct=distinct,
     )
 
 
@@ -233,19 +222,31 @@ def _token_estimate(words: int, digits: int, marks: int, letters: int, wide: int
 
 def _multiple_choice(data: bytes) -> tuple[int, int]:
     """Return how many answer options there are, and how many bytes stand before them."""
-    found = list(_OPTION.finditer(data))
-    runs = [_run(found, ordinals) for ordinals in _ORDINALS]
+    if b"B" not in data and b"2" not in data:
+        return 0, len(data)  # one option is none
+    marks = list(_option_marks(data))
+    runs = [_run(data, marks, ordinals) for ordinals in _ORDINALS]
     count, start = max(runs, key=lambda run: run[0])
     return (count, start) if count >= 2 else (0, len(data))
 
 
-def _run(found: Sequence[re.Match[bytes]], ordinals: bytes) -> tuple[int, int]:
-    """Return how many marks follow each other as A, B, C ..., and where the first stands."""
+def _option_marks(data: bytes) -> Iterator[int]:
+    """Yield where a letter or digit stands between what begins and what ends an option's mark."""
+    end = 0
+    for match in _OPTION.finditer(data):
+        at = match.start()
+        if at > end and data[at - 1] in _BEFORE_OPTION:
+            end = match.end()
+            yield at
+
+
+def _run(data: bytes, marks: Sequence[int], ordinals: bytes) -> tuple[int, int]:
+    """Return how many marks follow each other as A, B, C ..., and where the first begins."""
     count = start = 0
-    for match in found:
-        mark = match[1][0]
+    for at in marks:
+        mark = data[at]
         if mark == ordinals[0]:
-            count, start = 1, match.start()
+            count, start = 1, at - 1
         elif 0 < count < len(ordinals) and mark == ordinals[count]:
             count += 1
     return count, start
@@ -348,15 +349,9 @@ SPACES: Mapping[str, str] = {
 @cache
 def _shipped() -> Mapping[str, Floats]:
     """Read the fitted numbers of the package, once."""
-    with _data_file("features.npz") as archive:
-        return dict(archive)
-
-
-@contextmanager
-def _data_file(name: str) -> Iterator[Mapping[str, Floats]]:
-    path = resources.files("conduit.engines.embeddings") / "data" / name
+    path = resources.files("conduit.engines.embeddings") / "data" / "features.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        yield archive
+        return dict(archive)
 
 
 @cache
@@ -387,6 +382,15 @@ def schema_id(embedder_id: str, tables: FeatureTables | None = None) -> str:
     """
     own = "" if tables is None else f"+{tables.digest}"
     return f"{LAYOUT}:{VECTOR_DIM}:{embedder_id}{own}"
+
+
+def scaled_signals(signals: SurfaceSignals) -> Floats:
+    """Return the signals with the shipped scales, clipped as in the vector."""
+    shipped = _shipped()
+    scaled = (signals.values - shipped["signals.mean"]) * shipped["signals.gain"]
+    limit = SURFACE_GAIN * SURFACE_CLIP
+    clipped: Floats = np.minimum(np.maximum(scaled, -limit), limit)
+    return clipped
 
 
 def encode_vector(
@@ -423,66 +427,3 @@ def task_columns(task: str) -> Floats:
     columns[second] = math.sqrt(0.5) * (1 if code & 2 else -1)
     columns.flags.writeable = False
     return columns
-
-
-# --- complexity and domain -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What a text seems to be about, and how hard it is for a small model."""
-
-    complexity_score: float  # calibrated probability that small models get it wrong
-    domain: str
-    domain_confidence: float  # probability of that domain among DOMAINS
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Heads:
-    """Logistic regressions over the embedding and the scaled signals."""
-
-    domain_weights: Floats  # (len(DOMAINS), inputs)
-    domain_bias: Floats
-    complexity_weights: Floats  # (len(FORMS), inputs)
-    complexity_bias: Floats
-
-
-FORMS: tuple[str, ...] = ("open", "few options", "many options")
-FEW_OPTIONS = 5
-
-
-def form_of(signals: SurfaceSignals) -> int:
-    """Return the index in FORMS: what is hard depends on how much guessing helps."""
-    return 0 if not signals.options else 1 if signals.options <= FEW_OPTIONS else 2
-
-
-@cache
-def heads(space: str) -> Heads:
-    """Return the fitted heads of a space; "surface" is what is known without an embedding."""
-    parts = ("domain.weights", "domain.bias", "complexity.weights", "complexity.bias")
-    with _data_file("heads.npz") as archive:
-        return Heads(*(archive[f"{space}.{part}"] for part in parts))
-
-
-def head_inputs(signals: SurfaceSignals, embedding: Floats | None) -> Floats:
-    """Return what the heads look at: the embedding, then the signals scaled as in the vector."""
-    shipped = _shipped()
-    scaled = (signals.values - shipped["signals.mean"]) * shipped["signals.gain"]
-    limit = SURFACE_GAIN * SURFACE_CLIP
-    clipped = np.minimum(np.maximum(scaled, -limit), limit)
-    return clipped if embedding is None else np.concatenate((embedding, clipped))
-
-
-def analyse(signals: SurfaceSignals, embedding: Floats | None, embedder_id: str) -> Analysis:
-    """Return complexity and domain; from the signals alone where the embedding cannot tell."""
-    space = SPACES.get(embedder_id)
-    if space is None or embedding is None or not embedding.any():
-        space, embedding = "surface", None
-    fitted = heads(space)
-    inputs = head_inputs(signals, embedding)
-    logits = fitted.domain_weights @ inputs + fitted.domain_bias
-    best = int(logits.argmax())
-    confidence = 1.0 / float(np.exp(logits - logits[best]).sum())
-    form = form_of(signals)
-    hard = float(fitted.complexity_weights[form] @ inputs + fitted.complexity_bias[form])
-    return Analysis(1.0 / (1.0 + math.exp(-hard)), DOMAINS[best], confidence)

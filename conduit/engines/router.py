@@ -42,6 +42,7 @@ from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.constraints import eligible
+from conduit.engines.conversations import Conversations
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
 from conduit.engines.learner import FLOOR, Calibration, Learner
@@ -52,9 +53,7 @@ from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, St
 T = TypeVar("T")
 
 REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
-CONVERSATIONS = 10_000
 DECISION_TTL_S = 30 * 86_400.0
-CACHED_PREFIX_SAVES = 0.75  # of the input price, on a prompt prefix that the provider has cached
 
 Arguments = (
     "models", "bandit_algorithm", "use_hybrid", "preferences", "embedding_model", "cache_enabled",
@@ -153,7 +152,7 @@ class Router:
             self.store, name, fresh, restore, applied=self._learned, lock=self.lock
         )
         self._recent: OrderedDict[str, RoutingDecision] = OrderedDict()
-        self._conversations: OrderedDict[str, str] = OrderedDict()
+        self._conversations = Conversations()
         self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
         self._counts: Counter[str] = Counter()
         self._listeners: list[Callable[[LogEntry], None]] = []
@@ -275,7 +274,7 @@ class Router:
             preferences=preferences,
             candidates=candidates,
             input_tokens=tokens,
-            saved_usd=self._saved_by_staying(query, tokens),
+            saved_usd=self._conversations.saved_usd(query, tokens, self._models),
             cost_weight=cost_weight,
         )
         now = self._clock()
@@ -302,26 +301,13 @@ class Router:
             for arm in self._models.values()
         )
 
-    def _saved_by_staying(self, query: Query, tokens: float) -> Mapping[str, float] | None:
-        """Return the dollars that the conversation's last model saves by its cached prefix."""
-        last = query.previous_model
-        if last is None and query.conversation_id is not None:
-            last = self._conversations.get(query.conversation_id)
-        arm = self._models.get(last) if last is not None else None
-        if arm is None or not arm.input_usd_per_mtok:
-            return None
-        prefix = float((query.context or {}).get("prefix_tokens", tokens))
-        return {arm.id: CACHED_PREFIX_SAVES * prefix * arm.input_usd_per_mtok / 1e6}
-
     def _remember(self, decision: RoutingDecision, query: Query) -> None:
         self._counts[decision.selected_model] += 1
         self._recent[decision.id] = decision
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
-        if query.conversation_id is not None:
-            self._conversations[query.conversation_id] = decision.selected_model
-            if len(self._conversations) > CONVERSATIONS:
-                self._conversations.popitem(last=False)
+        tokens = float(decision.features.token_estimate)
+        self._conversations.went_on(query, tokens, decision.selected_model)
         if self.durable:
             self._unwritten.append((decision, query.text if self.store_text else None))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput, NoEligibleModel
-from conduit.core.models import ModelArm, Query, QueryConstraints
+from conduit.core.models import ImplicitFeedback, ModelArm, Query, QueryConstraints
 from conduit.engines.router import Router
 
 ARMS = [
@@ -141,3 +143,44 @@ def test_limits_that_are_no_numbers_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InvalidInput) as caught:
         QueryConstraints(**bad)  # type: ignore[arg-type]
     assert caught.value.field in bad
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    max_cost=st.none() | st.floats(1e-7, 1e-2),
+    max_latency=st.none() | st.floats(0.05, 10.0),
+    min_quality=st.none() | st.floats(0.0, 1.0),
+    provider=st.sampled_from([None, "openai", "anthropic", "acme"]),
+    learned=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4_000)), max_size=6),
+)
+def test_a_limit_is_broken_only_by_a_decision_that_says_so(
+    max_cost: float | None,
+    max_latency: float | None,
+    min_quality: float | None,
+    provider: str | None,
+    learned: list[tuple[int, int]],
+) -> None:
+    """With prior and with learned estimates, all four limits together hold, or are named."""
+    router = Router(ARMS, seed=1, environ={}, floor=0.5)
+    for arm, tokens in learned:
+        decision = router.route_sync("hello")
+        said = ImplicitFeedback(signal="answered", output_tokens=tokens, latency_s=tokens / 500)
+        router.feedback_sync(decision, said, model=ARMS[arm].id)
+    limits = QueryConstraints(
+        max_cost=max_cost,
+        max_latency=max_latency,
+        min_quality=min_quality,
+        preferred_provider=provider,
+    )
+    decision = router.route_sync(Query(text="hello", constraints=limits))
+    chosen = decision.estimates[decision.selected_model]
+    relaxed = {each.split()[0] for each in decision.relaxed}
+    if max_cost is not None and "max_cost" not in relaxed:
+        assert chosen.cost_usd is not None
+        assert chosen.cost_usd <= max_cost * (1 + 1e-9)
+    if max_latency is not None and "max_latency" not in relaxed and chosen.latency_s is not None:
+        assert chosen.latency_s <= max_latency * (1 + 1e-9)
+    if min_quality is not None and "min_quality" not in relaxed:
+        assert chosen.quality >= min_quality * (1 - 1e-9)
+    if provider is not None and "preferred_provider" not in relaxed:
+        assert decision.selected_model.startswith(provider)

@@ -7,6 +7,7 @@ import gc
 import resource
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,17 +174,59 @@ async def test_calibration_teaches_all_models_at_once() -> None:
 
 async def test_staying_with_a_conversations_model_is_worth_its_cached_prefix() -> None:
     """A long conversation stays on its model when the saved prefix outweighs the difference."""
-    twins = [
-        ModelArm("a:one", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
-                 output_tokens=100),
-        ModelArm("b:two", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
-                 output_tokens=100),
-    ]  # fmt: skip
-    async with Router(twins, seed=1, environ={}, floor=0.0, preferences="cost") as r:
+    async with Router(TWINS, seed=1, environ={}, floor=0.0, preferences="cost") as r:
         context = {"prefix_tokens": 50_000}
         for i in range(20):
             query = Query(text=f"and then {i}?", previous_model="b:two", context=context)
             assert (await r.route(query)).selected_model == "b:two"
+
+
+TWINS = [
+    ModelArm("a:one", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
+             output_tokens=100),
+    ModelArm("b:two", input_usd_per_mtok=5.0, output_usd_per_mtok=5.0, quality=0.7,
+             output_tokens=100),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("context", [{"prefix_tokens": 50_000}, {"reasoning_tokens": 20_000}])
+async def test_what_switching_costs_is_weighed_and_not_a_rule(context: dict[str, int]) -> None:
+    """Between twins the last model stays; a much better one is worth its dollars."""
+    weights = Preferences(quality=1, cost=0.2, latency=0, cost_scale_usd=1.0)
+    query = Query(text="and then?", previous_model="a:one", context=context)
+    async with Router(TWINS, seed=1, environ={}, floor=0.0, preferences="cost") as r:
+        assert {(await r.route(query)).selected_model for _ in range(20)} == {"a:one"}
+    better = replace(TWINS[1], quality=0.99, quality_observations=1e4)
+    arms = [replace(TWINS[0], quality=0.3, quality_observations=1e4), better]
+    async with Router(arms, seed=1, environ={}, floor=0.0, preferences=weights) as r:
+        assert {(await r.route(query)).selected_model for _ in range(20)} == {"b:two"}
+
+
+async def test_a_conversation_is_remembered_by_its_id() -> None:
+    """The router knows who answered last and how much was asked, and of how many it remembers."""
+    async with Router(TWINS, seed=1, environ={}, floor=0.0, preferences="cost") as r:
+        long = "word " * 3_000
+        first = (await r.route(Query(text=long, conversation_id="c"))).selected_model
+        later = [
+            (await r.route(Query(text="and?", conversation_id="c"))).selected_model
+            for _ in range(20)
+        ]
+        assert set(later) == {first}
+        elsewhere = [
+            (await r.route(Query(text="and?", conversation_id=str(i)))).selected_model
+            for i in range(20)
+        ]
+        assert len(set(elsewhere)) == 2
+
+
+@pytest.mark.parametrize("value", ["many", -1, float("nan")])
+async def test_a_prefix_that_is_no_number_is_refused(value: object) -> None:
+    """What the context says of the prefix is checked like any other number."""
+    async with Router(TWINS, environ={}) as r:
+        query = Query(text="x", previous_model="a:one", context={"prefix_tokens": value})
+        with pytest.raises(InvalidInput) as caught:
+            await r.route(query)
+        assert caught.value.field == "prefix_tokens"
 
 
 def test_route_sync_works_inside_and_outside_a_loop() -> None:
