@@ -111,7 +111,9 @@ class Settings(BaseSettings):
     judge_model: str | None = Field(None, description="the model that grades a sample of answers")
     judge_sample_rate: Fraction = Field(0.1, description="the share of answers that are graded")
     judge_daily_budget_usd: Amount | None = Field(None, description="what grading may cost a day")
-    log_level: LogLevel = Field("INFO", description="of the loggers under `conduit`")
+    log_level: LogLevel = Field(
+        "INFO", description="of the loggers under `conduit`; without it the application's stands"
+    )
     environment: str = Field("development", description="a name for logs and health reports")
     config: Path | None = Field(None, description="the YAML file that was read")
 

@@ -73,7 +73,7 @@ def _instruments() -> _Instruments | None:
 
 
 @contextmanager
-def request_span() -> Iterator[None]:
+def request_span(environment: str) -> Iterator[None]:
     """Let a span of the name `conduit.complete` hold what a request does."""
     found = _instruments()
     if found is None:
@@ -83,6 +83,7 @@ def request_span() -> Iterator[None]:
     with found.tracer.start_as_current_span(
         "conduit.complete", record_exception=False, set_status_on_exception=False
     ) as span:
+        span.set_attribute("deployment.environment.name", environment)
         try:
             yield
         except BaseException as error:

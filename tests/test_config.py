@@ -387,3 +387,22 @@ def test_what_the_yaml_example_comments_out_loads_too() -> None:
 def test_every_setting_says_what_it_does(name: str) -> None:
     """No field is without its sentence."""
     assert Settings.model_fields[name].description
+
+
+async def test_log_level_and_environment_reach_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A level that is set is our loggers'; health reports have the environment's name."""
+    import logging
+
+    from conduit import create_service
+
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("conduit")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    for options, level in (({}, logging.NOTSET), ({"log_level": "debug"}, logging.DEBUG)):
+        async with await create_service(
+            models=["acme:a"], database_url="sqlite:///a.db", environment="staging", **options
+        ) as service:
+            assert logger.level == level
+            assert (await service.health()).environment == "staging"

@@ -82,6 +82,7 @@ async def test_a_request_is_a_span_with_its_decision_and_its_attempts(
     assert (said["conduit.model"], said["conduit.cost_usd"]) == ("acme:works", 0.5)
     assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (3, 4)
     whole = by_name["conduit.complete"]
+    assert (whole.attributes or {})["deployment.environment.name"] == "development"
     assert whole.context is not None
     for span in (failed, answered, by_name["conduit.route"]):
         assert span.parent is not None

@@ -96,6 +96,8 @@ def route(
         show_json(_decision_fields(decision))
         return
     _show_decision(decision)
+    if prefer == "speed" and all(e.latency_s is None for e in decision.estimates.values()):
+        say("No latency is known yet, so speed weighs nothing: it is learned from answers.")
     if note:
         say(note)
 

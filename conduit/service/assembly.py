@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,8 @@ async def create_service(
     if settings is None:
         export_dotenv(provider_key_names(), os.environ)  # vendors look for keys there alone
         settings = load_settings(**{k: v for k, v in given.items() if v is not None})
+    if "log_level" in settings.model_fields_set:  # else the application's own set-up stands
+        logging.getLogger("conduit").setLevel(settings.log_level)
     evaluator = evaluator or evaluator_of(settings)
     store = await _opened_store(settings)
     router = router_of(settings, store)
@@ -73,6 +76,7 @@ async def create_service(
         collector=collector_of(settings, router),
         store=store,
         evaluator=evaluator,
+        environment=settings.environment,
     )
     try:
         await router.cache.get("warm-up")  # a Redis that is not there is warned about now

@@ -19,6 +19,7 @@ class Health:
     """The truth about the parts of a service at this moment."""
 
     ok: bool
+    environment: str  # as the settings name it
     store: StoreHealth
     cache: str  # the state of its circuit, or that it is in memory
     models_unavailable: Mapping[str, str] = field(default_factory=dict)

@@ -53,6 +53,7 @@ class Service:
         collector: FeedbackCollector | None = None,
         store: Store | None = None,
         evaluator: ArbiterEvaluator | None = None,
+        environment: str = "development",
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Put the parts together; a `store` or an `evaluator` is closed with the service."""
@@ -62,6 +63,7 @@ class Service:
         self.timeout_s = timeout_s
         self.health_of_models = ModelHealth()
         self.collector = collector or FeedbackCollector(router)
+        self.environment = environment  # a name for health reports and spans
         self.loop = HomeLoop()
         self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
         self.evaluator = evaluator
@@ -106,7 +108,7 @@ class Service:
             preferences=preferences,
             conversation_id=conversation_id,
         )
-        with telemetry.request_span():
+        with telemetry.request_span(self.environment):
             request = await self._desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
@@ -151,7 +153,7 @@ class Service:
             preferences=preferences,
             conversation_id=conversation_id,
         )
-        with telemetry.request_span():
+        with telemetry.request_span(self.environment):
             request = await self._desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
@@ -320,6 +322,7 @@ class Service:
         unavailable = self.health_of_models.blocked(time.monotonic())
         stats = self.router.get_cache_stats()
         return Health(
+            environment=self.environment,
             ok=store.ok and len(unavailable) < len(self.router.models),
             store=store,
             cache=str(stats.circuit_state or stats.backend),

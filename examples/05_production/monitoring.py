@@ -44,7 +44,7 @@ asyncio.run(main())
 #     conduit.confidence=0.61 conduit.candidates=5 conduit.constraints_relaxed=False
 # conduit.attempt conduit.model=sim-… conduit.cost_usd=3e-05
 #     gen_ai.usage.input_tokens=8 gen_ai.usage.output_tokens=1
-# conduit.complete
+# conduit.complete deployment.environment.name=development
 # conduit.decisions 1 1
 # conduit.attempts 1 1
 # conduit.latency 0.03 s
