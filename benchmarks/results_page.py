@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import readme
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -46,6 +48,7 @@ def _keep(name: str, title: str, notes: Sequence[str], content: Mapping[str, Any
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     _renew_page()
+    readme.renew()
 
 
 def kept(name: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the site takes from outside docs/: the measured plots, and the list of decisions."""
+"""What the site is given when it is built: measured tables and curves, and the decisions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, Files
-
 ROOT = Path(__file__).parents[1]
-RESULTS = "../benchmarks/results/"  # as a page on GitHub links to a plot
-TABLES = f"[All tables]({RESULTS}README.md)"
+TABLES = "[All tables](../benchmarks/results/README.md)"  # a link, for who reads the file itself
+CURVES = re.compile(r"<!-- curves: (\w+) -->")
 
 
 def on_config(config: Any) -> Any:
@@ -27,20 +25,17 @@ def _title(path: Path) -> str:
     return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
-def on_files(files: Files, config: Any) -> Files:
-    """Publish the plots of the benchmarks beside the pages."""
-    for path in sorted((ROOT / "benchmarks" / "results").rglob("*")):
-        if path.suffix in (".svg", ".png"):
-            uri = f"results/{path.relative_to(ROOT / 'benchmarks' / 'results').as_posix()}"
-            files.append(File.generated(config, uri, abs_src_path=str(path)))
-    return files
-
-
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the measured tables where a page links to them, and point at the site's own plots."""
+    """Put measured tables and curves where a page says that they are."""
     if TABLES in markdown:
         text = (ROOT / "benchmarks" / "results" / "README.md").read_text(encoding="utf-8")
         _title_line, _newline, body = text.partition("\n")
-        body = re.sub(r"^#", "##", body, flags=re.MULTILINE).replace("](", f"]({RESULTS}")
-        markdown = markdown.replace(TABLES, body)
-    return markdown.replace(f"({RESULTS}", "(results/")
+        markdown = markdown.replace(TABLES, re.sub(r"^#", "##", body, flags=re.MULTILINE))
+    return CURVES.sub(lambda found: _curves(found[1]), markdown)
+
+
+def _curves(kind: str) -> str:
+    """Return the plots that `python -m benchmarks.learning` drew of policies or of peers."""
+    drawn = sorted((ROOT / "docs" / "img").glob(f"learning-*-{kind}.svg"))
+    pictures = (f"![Regret of {kind}, {p.stem.split('-')[1]}](img/{p.name})" for p in drawn)
+    return "\n\n".join(f'<div class="plot" markdown>\n{one}\n</div>' for one in pictures)

@@ -70,6 +70,19 @@ def test_the_readmes_first_example_runs_from_the_wheel(wheel: Path, tmp_path: Pa
     assert "no provider key was found" in done.stdout
 
 
+def test_the_demo_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """`conduit demo --no-http` needs nothing but the wheel and the core's libraries."""
+    code = (
+        "sys.argv = 'conduit demo --no-http --queries 20 --calibrate 2'.split()\n"
+        "from conduit.cli import main\n"
+        "main()\n"
+    )
+    done = run(code, wheel, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "The models are simulated" in done.stdout
+    assert (tmp_path / "work" / "demo-report.html").is_file()
+
+
 def test_importing_loads_no_vendor(wheel: Path, tmp_path: Path) -> None:
     """`import conduit` and a first route load none of the heavy libraries."""
     heavy = ("torch", "sklearn", "scipy", "litellm", "redis", "sqlalchemy", "pydantic_ai")
@@ -88,7 +101,12 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     """No tests and no tables of prompts; the embedding, the heads and the catalogue are in."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert not [n for n in names if n.startswith(("tests", "benchmarks", "examples", "docs"))]
+    assert {n.partition("/")[0].partition("-")[0] for n in names} == {
+        "conduit", "conduit_litellm", "conduit_router",
+    }  # fmt: skip
+    assert {Path(n).suffix for n in names if not n.startswith("conduit_router")} <= {
+        ".py", ".typed", ".json", ".npy", ".npz", ".txt", "",
+    }  # fmt: skip
     for needed in (
         "conduit/engines/embeddings/data/static-minilm-256.npy",
         "conduit/engines/embeddings/data/features.npz",
