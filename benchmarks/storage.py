@@ -302,6 +302,8 @@ async def rows_after_the_snapshot(store: Store, router: Router) -> int:
 async def write_events(store: Store, router: Router, number: int) -> None:
     """Write rows as a router's users would, two on each decision."""
     rng = np.random.default_rng(number)
+    topics = ("tax law", "parsing dates", "a poem", "prime numbers")
+    vectors = router.analyzer.vectors([f"question {k} about {topics[k % 4]}" for k in range(400)])
     models, left = router.learner.models, iter(range(number // 2))
 
     def rows_of(n: int) -> list[FeedbackRow]:
@@ -310,7 +312,7 @@ async def write_events(store: Store, router: Router, number: int) -> None:
             id=new_id(),
             router=router.name,
             model=models[n % 5],
-            x=rng.normal(size=router.analyzer.dim).astype(np.float32),
+            x=vectors[n % len(vectors)],
             schema=router.analyzer.schema,
             created_at=now,
             expires_at=now + 1e6,
