@@ -121,6 +121,8 @@ def _in_our_words(doing: str, error: Exception) -> InvalidInput | StorageUnavail
 
 def _reason(cause: BaseException, state: str) -> str:
     """Return a few words that hold no value and no address."""
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
     if isinstance(cause, OSError) and cause.strerror:
         return f"{cause.strerror} ({type(cause).__name__})"
     inner = cause.__cause__ if cause.__cause__ is not None else cause
