@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import numpy as np
 import pytest
 import redis
@@ -21,31 +18,10 @@ from conduit.engines.router import Router
 from conduit.storage.database import open_store
 from conduit.storage.engines import POOL_SIZE
 from conduit.storage.migrations import upgrade
+from tests.storage.test_outages import cancelled_after, sessions_of
 
 ARMS = [ModelArm("a:one", quality=0.6), ModelArm("b:two", quality=0.7)]
 STEPS = 40  # turns of the event loop; a whole call takes fewer
-
-
-async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> bool:
-    """Start work and cancel it after some turns of the event loop; return whether it was done."""
-    task = asyncio.ensure_future(work)
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    done = task.done()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return done
-
-
-async def states_of(url: str) -> list[str]:
-    """Return the state of each of Conduit's sessions in a database."""
-    connection = await asyncpg.connect(url)
-    rows = await connection.fetch(
-        "SELECT state FROM pg_stat_activity WHERE application_name = 'conduit'"
-        " AND datname = current_database()"
-    )
-    await connection.close()
-    return [row["state"] for row in rows]
 
 
 def clients_of(url: str) -> int:
@@ -83,15 +59,15 @@ async def test_leaving_at_any_point_leaks_nothing(fresh_database: str, redis_url
             assert router.learner.applied == STEPS
             assert await asyncio.to_thread(clients_of, redis_url) - others <= 1
             await asyncio.sleep(0.05)
-            states = await states_of(fresh_database)
+            states = await sessions_of(fresh_database)
             assert len(states) <= POOL_SIZE
-            assert set(states) <= {"idle"}
+            assert set(states.values()) <= {"idle"}
             assert max(finished) < STEPS  # many were cancelled on their way
         other = await open_store(fresh_database)
         async with other, Router(ARMS, store=other, environ={}) as replica:
             assert replica.learner.applied == STEPS
     await asyncio.sleep(0.05)
-    assert await states_of(fresh_database) == []
+    assert await sessions_of(fresh_database) == {}
     assert await asyncio.to_thread(clients_of, redis_url) == others
     assert len(asyncio.all_tasks()) == tasks
 

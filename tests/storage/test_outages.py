@@ -268,13 +268,15 @@ async def test_cancelling_anywhere_leaks_nothing(url: str) -> None:
         assert await sessions_of(url) == {}
 
 
-async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> None:
-    """Start work and cancel it after some turns of the event loop."""
+async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> bool:
+    """Start work and cancel it after some turns of the event loop; return whether it was done."""
     task = asyncio.ensure_future(work)
     for _ in range(steps):
         await asyncio.sleep(0)
+    done = task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    return done
 
 
 @pytest.mark.parametrize("damaged", [1, 2, 3])
