@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 import zlib
@@ -25,6 +26,7 @@ from conduit.core.events import (
     LogEntry,
     Outcome,
     Snapshot,
+    unchecked,
 )
 
 X = np.array([1.0, -0.5], dtype=np.float32)
@@ -234,3 +236,23 @@ def test_a_snapshot_holds_numbers_only() -> None:
     body = struct.pack("<I", len(head)) + head + bytes(8)
     with pytest.raises(InvalidInput, match="numbers only"):
         Snapshot.from_bytes(SNAPSHOT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body)
+
+
+@pytest.mark.parametrize("cls", [Evidence, Outcome, DecisionRecord, FeedbackRow, LogEntry])
+def test_what_is_made_unchecked_is_the_same_value(cls: type) -> None:
+    """The quick constructor fills every field in its order, and what it makes is as frozen."""
+    names = [f.name for f in dataclasses.fields(cls)]
+    made = unchecked(cls)(*names)
+    assert type(made) is cls
+    assert [getattr(made, name) for name in names] == names
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.__setattr__(names[0], "other")
+
+
+@given(EVIDENCE, EVIDENCE)
+def test_what_is_joined_could_have_been_made(one: Evidence, other: Evidence) -> None:
+    """Joining skips the checks, and yet gives a value that they would have let through."""
+    joined = one.joined(other)
+    again = Evidence(**dataclasses.asdict(joined))
+    assert again == joined
+    assert hash(again) == hash(joined)
