@@ -7,10 +7,13 @@ import os
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Protocol, Self, TypeVar
+from inspect import signature
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
@@ -41,42 +44,27 @@ from conduit.core.models import (
 from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
 from conduit.engines.bandits.policies import create_policy
+from conduit.engines.caps import OpinionLimits
 from conduit.engines.constraints import eligible
 from conduit.engines.conversations import Conversations
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
+from conduit.engines.intake import Intake, at_once
 from conduit.engines.learner import FLOOR, Calibration, Learner
-from conduit.engines.rows import Weigher, calibration_rows, lesson_of, record_of, row_of
+from conduit.engines.readings import RouterStats
+from conduit.engines.rows import (
+    Weigher,
+    calibration_rows,
+    key_of,
+    lesson_of,
+    record_of,
+    row_of,
+)
 from conduit.storage import receipts
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
-T = TypeVar("T")
-
 REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
 DECISION_TTL_S = 30 * 86_400.0
-
-Arguments = (
-    "models", "bandit_algorithm", "use_hybrid", "preferences", "embedding_model", "cache_enabled",
-    "redis_url", "cache_ttl", "store", "seed", "name", "secret", "floor", "prior_observations",
-    "change_detection", "store_text", "decision_ttl_s", "analyzer", "cache", "environ", "clock",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouterStats:
-    """What a router has done since it started, and what it has learned in all."""
-
-    decisions: int
-    outcomes: int  # applied to the learner, other replicas' included
-    models: tuple[str, ...]
-    share_by_model: Mapping[str, float]
-    pending: int
-    degraded: int
-    skipped: int
-    policy: str
-    schema: str
-    embedder: str
-    learning_paused: str | None
 
 
 class Experience(Companion, Weigher, Protocol):
@@ -109,12 +97,14 @@ class Router:
         analyzer: Analyzer | None = None,
         cache: FeatureCache | None = None,
         environ: Mapping[str, str] | None = None,
+        opinion_limits: OpinionLimits | None = None,
         clock: Callable[[], float] = time.time,
         **unknown: object,
     ) -> None:
         """Need nothing: models come from the keys in the environment, or from a default pool."""
         for argument in unknown:
-            raise TypeError(unknown_name("Router argument", argument, Arguments))
+            known = tuple(signature(Router).parameters)[:-1]
+            raise TypeError(unknown_name("Router argument", argument, known))
         environ = os.environ if environ is None else environ
         arms, self._note = arms_of(models, environ, date.fromtimestamp(clock()))
         self.name = name
@@ -129,6 +119,8 @@ class Router:
         self._secret = receipts.secret_bytes(secret or environ.get("CONDUIT_SECRET"))
         self._clock = clock
         self._owns_store = store is None
+        self._intake = Intake(self.store, name, opinion_limits or OpinionLimits(), clock)
+        self._fitted: list[tuple[NDArray[np.float32], Calibration]] = []
         policy = "hybrid" if use_hybrid else bandit_algorithm
         options: dict[str, Any] = {"policy": policy, "floor": floor}
         options["change_detection"] = change_detection
@@ -138,7 +130,11 @@ class Router:
 
         def fresh() -> Learner:
             schema, dim = self.analyzer.schema, self.analyzer.dim
-            return Learner(list(self._models.values()), dim, schema=schema, seed=seed, **options)
+            arms = list(self._models.values())
+            learner = Learner(arms, dim, schema=schema, seed=seed, **options)
+            for vectors, outcomes in self._fitted:
+                learner.fit(vectors, outcomes)
+            return learner
 
         def restore(snapshot: Snapshot) -> Learner:
             learner = Learner.restore(snapshot, list(self._models.values()), **options)
@@ -336,7 +332,7 @@ class Router:
         if not self._ready:
             await self.start()
         record, answered = await self._record(decision)
-        ack = await self.store.append(self._row(record, feedback, model or answered))
+        ack = await self._intake.append(self._row(record, feedback, model or answered))
         await self._follower.sync()
         return ack
 
@@ -354,11 +350,11 @@ class Router:
             if isinstance(decision, RoutingDecision):
                 record = lesson_of(decision, self.decision_ttl_s)
             else:
-                record, answered = _at_once(self._record(decision))
+                record, answered = at_once(self._record(decision))
                 model = model or answered
-            ack = _at_once(self.store.append(self._row(record, feedback, model)))
+            ack = at_once(self._intake.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor
-            self._follower.apply(_at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
+            self._follower.apply(at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
         return ack
 
     def _row(
@@ -430,7 +426,9 @@ class Router:
             await self.start()
         vectors = await self.analyzer.analyse_all(texts, tasks)
         if not self.durable:
-            return self.learner.fit(vectors, outcomes)
+            taught = self.learner.fit(vectors, outcomes)
+            self._fitted.append((vectors, outcomes))  # it is in no log that a rebuild could read
+            return taught
         rows = calibration_rows(
             vectors,
             outcomes,
@@ -443,6 +441,24 @@ class Router:
         await asyncio.gather(*(self.store.append(row) for row in rows))
         await self._follower.sync()
         return len(rows)
+
+    async def quarantine(self, user_id: str) -> None:
+        """Learn anew without what a user said and asked, before and from now on.
+
+        Every replica of every router does, and ends where it would be without that user.
+        """
+        await self._hide(self.store.quarantine, user_id)
+
+    async def release(self, user_id: str) -> None:
+        """Undo a quarantine: what the user said and asked counts again, everywhere."""
+        await self._hide(self.store.release, user_id)
+
+    async def _hide(self, change: Callable[[str], Awaitable[None]], user_id: str) -> None:
+        if not self._ready:
+            await self.start()
+        await self.flush()
+        await change(key_of(user_id))
+        await self._follower.sync()
 
     # models ------------------------------------------------------------------------------------
 
@@ -482,6 +498,7 @@ class Router:
             schema=self.analyzer.schema,
             embedder=self.analyzer.embedder.id,
             learning_paused=self._follower.behind,
+            opinions_capped=dict(self._intake.capped),
         )
 
     async def store_health(self) -> StoreHealth:
@@ -495,17 +512,6 @@ class Router:
     def __repr__(self) -> str:
         """Show the models and the policy, never a secret."""
         return f"Router(models={list(self._models)}, policy={self.learner.policy.name!r})"
-
-
-def _at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine that waits for nothing returns."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    work.close()
-    raise AssertionError("a store in memory waits for nothing")
 
 
 __all__ = ["Router", "RouterStats"]

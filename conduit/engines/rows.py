@@ -171,6 +171,14 @@ def user_key(user_id: str | None) -> str | None:
     return hashlib.blake2b(user_id.encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
+def key_of(user_id: str) -> str:
+    """Return what is stored instead of a user id that is there; refuse an empty one."""
+    key = user_key(user_id) if user_id else None
+    if key is None:
+        raise InvalidInput("name the user", field="user_id", expected="a user id")
+    return key
+
+
 def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidence:
     """Return what a piece of feedback says, with its rank and weight.
 
@@ -208,6 +216,7 @@ __all__ = [
     "Weigher",
     "calibration_rows",
     "evidence_of",
+    "key_of",
     "lesson_of",
     "record_of",
     "row_of",

@@ -12,6 +12,7 @@ from conduit.storage.ports import (
     History,
     Ledger,
     ModelStats,
+    Opinions,
     Pruned,
     Reader,
     Rebuild,
@@ -23,6 +24,7 @@ from conduit.storage.ports import (
     StoredSnapshot,
     StoreHealth,
     Writer,
+    is_opinion,
     made_at,
     new_id,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "Ledger",
     "MemoryStore",
     "ModelStats",
+    "Opinions",
     "Pruned",
     "Reader",
     "Rebuild",
@@ -50,6 +53,7 @@ __all__ = [
     "StoreHealth",
     "StoredSnapshot",
     "Writer",
+    "is_opinion",
     "made_at",
     "new_id",
 ]

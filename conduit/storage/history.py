@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Float, String, TextClause, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conduit.core.events import SOURCE_RANK, DecisionRecord
-from conduit.storage.ports import ModelStats, ResponseRecord, RouterStats, clean
+from conduit.storage.ports import ModelStats, Opinions, ResponseRecord, RouterStats, clean
 from conduit.storage.rows import (
     DECISION_COLUMNS,
     RESPONSE_COLUMNS,
@@ -59,11 +59,22 @@ COUNT_WAITING = text("""
     WHERE router = :router AND recorded_at >= :since AND xid IS NULL
 """)
 OPINIONS = f"""
-    SELECT count(*) FROM feedback
-    WHERE router = :router AND recorded_at >= :since AND source_rank >= {SOURCE_RANK["user"]} {{}}
+    SELECT count(DISTINCT decision_id),
+           count(DISTINCT decision_id) FILTER (WHERE user_key IS NOT NULL),
+           count(DISTINCT user_key),
+           count(*) FILTER (WHERE recorded_at >= :recent),
+           EXISTS (SELECT 1 FROM feedback WHERE router = :router AND feedback_id = :feedback)
+    FROM feedback
+    WHERE router = :router AND recorded_at >= :since AND source_rank >= {SOURCE_RANK["user"]}
+      AND kind <> 'calibration' AND {{}}
 """
-OPINIONS_OF_ALL = text(OPINIONS.format(""))
-OPINIONS_OF_ONE = text(OPINIONS.format("AND user_key = :user"))
+_NOT_HIDDEN = "(user_key IS NULL OR user_key NOT IN (SELECT user_key FROM quarantine))"
+OPINIONS_OF_ALL, OPINIONS_OF_ONE = (
+    text(OPINIONS.format(whose)).bindparams(
+        bindparam("recent", type_=Float(53)), bindparam("feedback", type_=String)
+    )
+    for whose in (_NOT_HIDDEN, "user_key = :user")
+)
 
 
 class HistoryReader:
@@ -106,12 +117,30 @@ class HistoryReader:
         )
         return _stats(decisions, responses, feedback, waiting)
 
-    async def opinions(self, router: str, *, since: float, user_key: str | None = None) -> int:
+    async def opinions(
+        self,
+        router: str,
+        *,
+        since: float,
+        recent: float | None = None,
+        user_key: str | None = None,
+        feedback_id: str | None = None,
+    ) -> Opinions:
         """Return how many opinions of users came since a time."""
         statement = OPINIONS_OF_ALL if user_key is None else OPINIONS_OF_ONE
-        user = {} if user_key is None else {"user": clean(user_key)}
-        given = {"router": router, "since": since, **user}
-        return int((await self._rows("count opinions", statement, given))[0][0])
+        given = {
+            "router": router,
+            "since": since,
+            "recent": since if recent is None else recent,
+            "feedback": None if feedback_id is None else clean(feedback_id),
+            **({} if user_key is None else {"user": clean(user_key)}),
+        }
+        ((decisions, by_users, users, lately, known),) = await self._rows(
+            "count opinions", statement, given
+        )
+        return Opinions(
+            decisions=decisions, by_users=by_users, users=users, recent=lately, known=bool(known)
+        )
 
     async def _rows(
         self, doing: str, statement: TextClause, given: Mapping[str, Any]

@@ -12,8 +12,9 @@ from functools import reduce
 from itertools import islice, takewhile
 from typing import Self
 
-from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
+from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
 from conduit.storage.memory_ledger import MemoryLedger
+from conduit.storage.memory_opinions import MemoryOpinions
 from conduit.storage.ports import (
     COUNTED_AT_MOST,
     SNAPSHOTS_KEPT,
@@ -23,6 +24,7 @@ from conduit.storage.ports import (
     Cursor,
     Fold,
     ModelStats,
+    Opinions,
     Pruned,
     Rebuild,
     ResponseRecord,
@@ -93,6 +95,7 @@ class MemoryStore(MemoryLedger):
         self._seq = 0
         self._decisions: dict[str, DecisionRecord] = {}
         self._feedback: dict[tuple[str, str], _Row] = {}
+        self._opinions = MemoryOpinions()
         self._calls: dict[str, list[_Row]] = defaultdict(list)  # by decision, in log order
         self._waiting: dict[str, list[_Row]] = defaultdict(list)
         self._logs: dict[str, _Log] = defaultdict(_Log)
@@ -142,6 +145,7 @@ class MemoryStore(MemoryLedger):
         waits = check_decision(row, now, stored)
         kept = _Row(dataclasses.replace(row, decision=None), payload_hash(row), now)
         self._feedback[row.router, row.feedback_id] = kept
+        self._opinions.add(row, now)
         if waits:
             self._waiting[row.decision_id].append(kept)
         else:
@@ -272,15 +276,25 @@ class MemoryStore(MemoryLedger):
             ],
         )
 
-    async def opinions(self, router: str, *, since: float, user_key: str | None = None) -> int:
+    async def opinions(
+        self,
+        router: str,
+        *,
+        since: float,
+        recent: float | None = None,
+        user_key: str | None = None,
+        feedback_id: str | None = None,
+    ) -> Opinions:
         """Return how many opinions of users came since a time."""
-        return sum(
-            r.row.router == router
-            and r.recorded_at >= since
-            and r.row.evidence.rank >= SOURCE_RANK["user"]
-            and (user_key is None or r.row.user_key == user_key)
-            for r in self._feedback.values()
+        counted = self._opinions.counted(
+            router,
+            since=since,
+            recent=since if recent is None else recent,
+            user_key=user_key,
+            hidden=self._quarantined,
         )
+        known = feedback_id is not None and (router, feedback_id) in self._feedback
+        return dataclasses.replace(counted, known=known)
 
     # Custodian
 
@@ -325,6 +339,7 @@ class MemoryStore(MemoryLedger):
         ]
         if gone:
             out = set(map(id, gone))
+            self._opinions.drop(r.row for r in gone)
             for key in [(r.row.router, r.row.feedback_id) for r in gone]:
                 del self._feedback[key]
             for router in {r.row.router for r in gone}:

@@ -32,7 +32,7 @@ from conduit.core.errors import (
     UnknownDecision,
     optional_finite,
 )
-from conduit.core.events import DecisionRecord, FeedbackRow, LogEntry
+from conduit.core.events import SOURCE_RANK, DecisionRecord, FeedbackRow, LogEntry
 from conduit.core.models import Response
 
 Clock = Callable[[], float]
@@ -58,12 +58,16 @@ class Rebuild(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """What became of one piece of feedback: kept for good, whatever the status."""
+    """What became of one piece of feedback: kept for good, unless it is capped.
 
-    status: Literal["stored", "duplicate", "journaled"]
+    A capped opinion was one too many of its user: it is not kept, and teaches nothing.
+    """
+
+    status: Literal["stored", "duplicate", "journaled", "capped"]
     feedback_id: str
     seq: int | None = None  # unknown while it is only in the journal
     waiting: bool = False  # stored, and taught once its decision arrives
+    capped_by: str | None = None  # which limit: per_hour or share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,17 @@ class RouterStats:
     waiting: int = 0
     cost_usd: float = 0.0
     models: Mapping[str, ModelStats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinions:
+    """How many opinions of users the log holds, each decision counted once."""
+
+    decisions: int = 0  # that somebody gave an opinion of
+    by_users: int = 0  # those of them with an opinion whose user is known
+    users: int = 0
+    recent: int = 0  # opinions since the later time, changed ones counted anew
+    known: bool = False  # whether the log holds the feedback id that was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +232,19 @@ class History(Protocol):
     async def stats(self, router: str, *, since: float = 0.0) -> RouterStats:
         """Return counts, spend and means since a time, by model."""
 
-    async def opinions(self, router: str, *, since: float, user_key: str | None = None) -> int:
-        """Return how many opinions of users came since a time, of one user or of all."""
+    async def opinions(
+        self,
+        router: str,
+        *,
+        since: float,
+        recent: float | None = None,
+        user_key: str | None = None,
+        feedback_id: str | None = None,
+    ) -> Opinions:
+        """Return how many opinions of users came since a time, and since a `recent` one.
+
+        Of one user; or of all, but not of those in quarantine. `feedback_id` asks for one row.
+        """
 
 
 class Ledger(Protocol):
@@ -390,6 +416,11 @@ def check_decision(row: FeedbackRow, now: float, stored: tuple[str, float] | Non
     if expires_at < now:
         raise ExpiredDecision(row.decision_id, expires_at)
     return False
+
+
+def is_opinion(row: FeedbackRow) -> bool:
+    """Return whether a row is what a user said, and not what a calibration found."""
+    return row.evidence.rank >= SOURCE_RANK["user"] and row.kind != "calibration"
 
 
 def payload_hash(row: FeedbackRow) -> bytes:

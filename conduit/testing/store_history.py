@@ -13,6 +13,7 @@ from conduit.core.errors import (
 )
 from conduit.core.models import Response
 from conduit.storage.ports import (
+    Opinions,
     Store,
 )
 from conduit.testing.records import (
@@ -102,12 +103,6 @@ class HistoryContract:
             assert await store.response(router + "b", answers[0].id) is None
             stats = await store.stats(router)
             recent = await store.stats(router, since=START + 1)
-            opinions = [
-                await store.opinions(router, since=START),
-                await store.opinions(router, since=START, user_key="u"),
-                await store.opinions(router, since=START, user_key="nobody"),
-                await store.opinions(router, since=START + 1),
-            ]
         assert (stats.decisions, stats.responses, stats.feedback, stats.waiting) == (3, 3, 3, 0)
         assert stats.cost_usd == 1.0
         small, large = stats.models["small"], stats.models["large"]
@@ -116,7 +111,52 @@ class HistoryContract:
         assert (large.decisions, large.responses, large.errors) == (0, 1, 1)
         assert (large.mean_latency_s, large.mean_quality) == (None, None)
         assert (recent.decisions, recent.responses) == (2, 2)
-        assert opinions == [1, 1, 0, 0]
+
+    async def test_opinions_are_counted_by_user_and_decision(
+        self, stores: StoreFactory, clock: ManualClock, router: str, user: str
+    ) -> None:
+        """Opinions are counted since a time, of one user or all, a changed one once; no signals."""
+        async with stores(clock=clock) as store:
+            made = [a_decision(router, at=START, seed=i) for i in range(4)]
+            for each in made:
+                await store.record(each)
+            said = [
+                (made[0], 3, user, "explicit"),
+                (made[0], 3, user, "explicit"),
+                (made[1], 3, user, "explicit"),
+                (made[1], 3, "somebody", "explicit"),
+                (made[2], 3, None, "explicit"),
+                (made[2], 2, user, "explicit"),  # a judge's score
+                (made[3], 3, None, "calibration"),
+            ]
+            for i, (decision, rank, whose, kind) in enumerate(said):
+                clock.now = START + i
+                await store.append(a_row(decision, f"f{i}", rank=rank, user_key=whose, kind=kind))
+            everybody = await store.opinions(router, since=START, recent=START + 3)
+            theirs = await store.opinions(
+                router, since=START, recent=START + 2, user_key=user, feedback_id="f1"
+            )
+            late = await store.opinions(router, since=START + 4, user_key=user, feedback_id="g")
+            elsewhere = await store.opinions(router + "b", since=START, feedback_id="f1")
+            await store.quarantine(user)
+            rest = await store.opinions(router, since=START)
+        assert everybody == Opinions(decisions=3, by_users=2, users=2, recent=2)
+        assert theirs == Opinions(decisions=2, by_users=2, users=1, recent=1, known=True)
+        assert late == elsewhere == Opinions()
+        assert rest == Opinions(decisions=2, by_users=1, users=1, recent=2)
+
+    async def test_opinions_of_the_forgotten_are_not_counted(
+        self, stores: StoreFactory, clock: ManualClock, router: str, user: str
+    ) -> None:
+        """What was deleted is not counted any more."""
+        async with stores(clock=clock) as store:
+            for i, whose in enumerate((user, "somebody")):
+                decision = a_decision(router, seed=i)
+                await store.record(decision)
+                await store.append(a_row(decision, rank=3, user_key=whose))
+            await store.forget(user)
+            assert (await store.opinions(router, since=START)).decisions == 1
+            assert await store.opinions(router, since=START, user_key=user) == Opinions()
 
 
 class LedgerContract:
