@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     budget_per: Literal["day", "month", "total"] = Field("day", description="the budget's period")
     budget_scope: Literal["router", "user"] = Field("router", description="whose budget it is")
     budget_pace: bool = Field(False, description="weigh cost so that the budget lasts")
+    opinions_per_hour: Annotated[int, Field(ge=0)] = Field(
+        60, description="opinions of one user that count within an hour; 0 is no limit"
+    )
+    opinion_share: Fraction = Field(
+        0.01, description="of all opinions that one of many users may give; 1 is no limit"
+    )
     judge_model: str | None = Field(None, description="the model that grades a sample of answers")
     judge_sample_rate: Fraction = Field(0.1, description="the share of answers that are graded")
     judge_daily_budget_usd: Amount | None = Field(None, description="what grading may cost a day")

@@ -1,4 +1,4 @@
-"""`conduit db` and `conduit forget`: the care of the database."""
+"""`conduit db`, `conduit forget` and `conduit quarantine`: the care of the database."""
 
 from __future__ import annotations
 
@@ -154,11 +154,39 @@ def forget(
 
 
 async def _forgotten(user: str) -> int:
-    from conduit.core.errors import InvalidInput
-    from conduit.engines.rows import user_key
+    from conduit.engines.rows import key_of
 
-    key = user_key(user)
-    if not user or key is None:
-        raise InvalidInput("name the user to forget", field="user")
+    key = key_of(user)
     async with workplace.opened_store(workplace.settings_here()) as store:
         return await store.forget(key)
+
+
+@command
+def quarantine(
+    user: Annotated[str, typer.Option(help="The user id as your application gave it.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Let the user count again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn anew without a user, whose rows stay; with --undo they count again.
+
+    Every router on this database rebuilds, and leaves out what the user says from now on.
+
+    [bold]Examples[/bold]
+
+      conduit quarantine --user u1
+
+      conduit quarantine --user u1 --undo
+    """
+    asyncio.run(_quarantined(user, undo))
+    if as_json:
+        show_json({"user": user, "quarantined": not undo})
+    else:
+        show(f"{user!r} counts again" if undo else f"{user!r} is in quarantine")
+
+
+async def _quarantined(user: str, undo: bool) -> None:
+    from conduit.engines.rows import key_of
+
+    key = key_of(user)
+    async with workplace.opened_store(workplace.settings_here()) as store:
+        await (store.release(key) if undo else store.quarantine(key))

@@ -11,6 +11,7 @@ from conduit.catalogue.models import provider_key_names
 from conduit.config import Settings, export_dotenv, load_settings
 from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
+from conduit.engines.caps import OpinionLimits
 from conduit.engines.executor.base import Executor
 from conduit.engines.router import Router
 from conduit.evaluation.judge import ArbiterEvaluator
@@ -116,6 +117,15 @@ def router_of(settings: Settings, store: Store | None = None) -> Router:
         prior_observations=settings.prior_observations,
         store_text=settings.store_text,
         decision_ttl_s=settings.feedback_days * 86_400.0,
+        opinion_limits=limits_of(settings),
+    )
+
+
+def limits_of(settings: Settings) -> OpinionLimits:
+    """Return what one user's opinions may amount to."""
+    return OpinionLimits(
+        per_hour=settings.opinions_per_hour or None,
+        share=None if settings.opinion_share >= 1.0 else settings.opinion_share,
     )
 
 

@@ -294,6 +294,15 @@ class Service:
             event = event.event()
         return await self.collector.record(event)
 
+    async def quarantine(self, user_id: str) -> None:
+        """Learn anew without what a user said and asked, before and from now on."""
+        await self._desk.flush()
+        await self.router.quarantine(user_id)
+
+    async def release(self, user_id: str) -> None:
+        """Undo a quarantine: what the user said and asked counts again."""
+        await self.router.release(user_id)
+
     # readings and life -------------------------------------------------------------------------
 
     async def get_stats(self) -> ServiceStats:
