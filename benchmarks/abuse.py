@@ -72,7 +72,13 @@ class Run:
 
 
 def run(
-    found: ReplayTable, seed: int, *, boost: float = 1.0, lying: bool, limits: OpinionLimits
+    found: ReplayTable,
+    seed: int,
+    *,
+    boost: float = 1.0,
+    rate: float = RATED,
+    lying: bool,
+    limits: OpinionLimits,
 ) -> Run:
     """Replay one order of a table; chance is the same whether or not the liars lie."""
     rng = np.random.default_rng(seed)
@@ -84,7 +90,7 @@ def run(
     weight[:LIARS] = boost
     rows = rng.permutation(found.size)
     users = rng.choice(USERS, found.size, p=weight / weight.sum())
-    rated = rng.random(found.size) < RATED
+    rated = rng.random(found.size) < rate
     right = rng.random(found.size) < RIGHT
     preferences = Preferences(quality=1.0, cost=COST_WEIGHT, latency=0.0, cost_scale_usd=scale)
     learner = Learner(list(found.models), found.vectors.shape[1], seed=seed)
@@ -119,14 +125,17 @@ def run(
     )
 
 
-def row_of(name: str, boost: float, limits: OpinionLimits) -> dict[str, Any]:
+def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[str, Any]:
     """Measure one table: the worst model's share with the lies and without, paired by order."""
     found = table(name)
     quality, cost = np.asarray(found.quality), np.asarray(found.cost_usd)
     mean = (quality - COST_WEIGHT * cost / cost.mean(0).max()).mean(0)
     worst, best = int(mean.argmin()), int(mean.argmax())
     pairs = [
-        [run(found, 1000 + o, boost=boost, lying=lying, limits=limits) for lying in (False, True)]
+        [
+            run(found, 1000 + o, boost=boost, rate=rate, lying=lying, limits=limits)
+            for lying in (False, True)
+        ]
         for o in range(ORDERS)
     ]
     rise = 100 * np.array([b.shares[worst] - a.shares[worst] for a, b in pairs])
@@ -135,6 +144,7 @@ def row_of(name: str, boost: float, limits: OpinionLimits) -> dict[str, Any]:
     lies, truths = (float(np.mean([getattr(b, n) for _, b in pairs])) for n in ("lies", "truths"))
     return {
         "table": name,
+        "rated": f"{100 * rate:g} %",
         "liars ask": f"{boost:g}×",
         "limits": "none" if limits is NO_LIMITS else "as in the router",
         "lies of all ratings": lies / (lies + truths),

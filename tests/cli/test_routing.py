@@ -10,7 +10,8 @@ import pytest
 from tests.cli.conftest import Conduit
 
 COMMANDS = (
-    "route", "explain", "models", "stats", "demo", "replay", "calibrate", "forget", "doctor", "db",
+    "route", "explain", "models", "stats", "demo", "replay", "calibrate", "forget", "quarantine",
+    "doctor", "db",
 )  # fmt: skip
 
 
@@ -126,6 +127,9 @@ def test_a_database_keeps_decisions_for_explain_and_stats(inline: Conduit, tmp_p
     assert counted["decisions"] == 1
     forgotten = json.loads(inline("forget", "--user", "u1", "--json").stdout)
     assert forgotten["feedback_deleted"] == 0
+    for options, hidden in (((), True), (("--undo",), False)):
+        said = json.loads(inline("quarantine", "--user", "u1", *options, "--json").stdout)
+        assert said == {"user": "u1", "quarantined": hidden}
     pruned = json.loads(inline("db", "prune", "--older-than", "0s", "--json").stdout)
     assert set(pruned) == {"decisions", "responses", "feedback"}
 
