@@ -441,7 +441,7 @@ def judged(
     row = arrived.row
     try:
         if seq is not None:
-            return _ack("stored", row.feedback_id, seq, decision is None)
+            return _ack("stored", row.feedback_id, seq, decision is None, None)
         if first is not None:
             return repeated(row, first[1], first[0], waiting=first[2])
         check_decision(row, arrived.at, decision)
