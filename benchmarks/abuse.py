@@ -2,12 +2,12 @@
 
 python -m benchmarks.abuse
 
-Threat model: 1,000 users. Every answer gets an implicit signal that is right three times of four.
-Honest users rate one answer in twenty, truly. Ten users, 1 % of all, rate every answer they get of
-the worst model 5 stars and of the best one 1 star, nothing else; they ask as often as others, or
-ten times as often (then a tenth of all traffic is theirs). What counts of their ratings is limited
-as in the router (`OpinionLimits()`), or not at all. The worst model is the one of least mean
-utility, the best one of greatest.
+Threat model: 1,000 users, of whom ten (1 %) rate every answer that they get of the worst model 5
+stars and of the best one 1 star, and nothing else. They ask as often as others, or ten times as
+often (then a tenth of all traffic is theirs). The others rate every answer truly, or one in twenty.
+Every answer gets an implicit signal as well, which is right three times of four. What counts of a
+user's ratings is limited as in the router, over the whole table, or not at all. The worst and the
+best model are those of least and greatest mean utility.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from conduit.evaluation.replay import ReplayTable
 
 USERS = 1_000
 LIARS = 10
-RATED = 0.05
 RIGHT = 0.75
-COST_WEIGHT = 0.1
-ORDERS = 2
-NO_LIMITS = OpinionLimits(per_hour=None, share=None)
+COST_WEIGHTS = {"mmlu_pro": 0.1, "llmrouter9": 0.1, "routellm": 0.25, "paretobandit_k4": 0.02}
+ORDERS = 5
+# How much honest users rate, and how often liars ask.
+WORLDS = ((1.0, 1.0), (1.0, 10.0), (0.05, 1.0), (0.05, 10.0))
+NO_LIMITS = OpinionLimits(per_hour=None, times_average=None)
 
 
 @dataclass(slots=True)
@@ -49,7 +50,6 @@ class Ballot:
         """Count an opinion, unless its user has given too many."""
         counts = OpinionCounts(
             own=self.given[user],
-            everybody=self.given.total(),
             by_users=self.given.total(),
             users=len(self.given),
         )
@@ -74,9 +74,10 @@ class Run:
 def run(
     found: ReplayTable,
     seed: int,
+    cost_weight: float,
     *,
     boost: float = 1.0,
-    rate: float = RATED,
+    rate: float = 1.0,
     lying: bool,
     limits: OpinionLimits,
 ) -> Run:
@@ -84,7 +85,7 @@ def run(
     rng = np.random.default_rng(seed)
     quality, cost = np.asarray(found.quality), np.asarray(found.cost_usd)
     scale = float(cost.mean(0).max())
-    utility = quality - COST_WEIGHT * cost / scale
+    utility = quality - cost_weight * cost / scale
     worst, best = int(utility.mean(0).argmin()), int(utility.mean(0).argmax())
     weight = np.ones(USERS)
     weight[:LIARS] = boost
@@ -92,7 +93,7 @@ def run(
     users = rng.choice(USERS, found.size, p=weight / weight.sum())
     rated = rng.random(found.size) < rate
     right = rng.random(found.size) < RIGHT
-    preferences = Preferences(quality=1.0, cost=COST_WEIGHT, latency=0.0, cost_scale_usd=scale)
+    preferences = Preferences(quality=1.0, cost=cost_weight, latency=0.0, cost_scale_usd=scale)
     learner = Learner(list(found.models), found.vectors.shape[1], seed=seed)
     place = {arm.id: k for k, arm in enumerate(found.models)}
     ballot, chosen = Ballot(limits), np.zeros(found.size, dtype=int)
@@ -129,11 +130,12 @@ def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[
     """Measure one table: the worst model's share with the lies and without, paired by order."""
     found = table(name)
     quality, cost = np.asarray(found.quality), np.asarray(found.cost_usd)
-    mean = (quality - COST_WEIGHT * cost / cost.mean(0).max()).mean(0)
+    cost_weight = COST_WEIGHTS[name]
+    mean = (quality - cost_weight * cost / cost.mean(0).max()).mean(0)
     worst, best = int(mean.argmin()), int(mean.argmax())
     pairs = [
         [
-            run(found, 1000 + o, boost=boost, rate=rate, lying=lying, limits=limits)
+            run(found, 1000 + o, cost_weight, boost=boost, rate=rate, lying=lying, limits=limits)
             for lying in (False, True)
         ]
         for o in range(ORDERS)
@@ -165,12 +167,15 @@ def main() -> None:
         return
     rows = []
     for name in SHARED:
-        for boost in (1.0, 10.0):
-            for limits in (OpinionLimits(), NO_LIMITS):
-                rows.append(row_of(name, boost, limits))
+        for rate, boost in WORLDS:
+            for limits in (OpinionLimits(), NO_LIMITS) if boost > 1 else (OpinionLimits(),):
+                rows.append(row_of(name, rate, boost, limits))
                 print(rows[-1], flush=True)
     results_page.write(
-        "abuse", rows, title="One user in a hundred lies", notes=(__doc__ or "").split("\n\n")[2:]
+        "abuse",
+        rows,
+        title="One user in a hundred lies",
+        notes=[" ".join((__doc__ or "").split("\n\n")[2].split())],
     )
 
 

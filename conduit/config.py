@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     opinions_per_hour: Annotated[int, Field(ge=0)] = Field(
         60, description="opinions of one user that count within an hour; 0 is no limit"
     )
-    opinion_share: Fraction = Field(
-        0.01, description="of all opinions that one of many users may give; 1 is no limit"
+    opinions_times_average: Amount = Field(
+        3.0, description="how many average raters one user may count for; 0 is no limit"
     )
     judge_model: str | None = Field(None, description="the model that grades a sample of answers")
     judge_sample_rate: Fraction = Field(0.1, description="the share of answers that are graded")

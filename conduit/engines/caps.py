@@ -16,8 +16,7 @@ class OpinionCounts:
 
     within_hour: int = 0
     own: int = 0
-    everybody: int = 0
-    by_users: int = 0  # those of everybody's whose user is known
+    by_users: int = 0  # everybody's whose user is known
     users: int = 0  # how many users those are
 
 
@@ -25,45 +24,43 @@ class OpinionCounts:
 class OpinionLimits:
     """What one user's opinions may amount to; opinions without a user id are never limited.
 
-    Within 30 days a user may give `free` opinions, `share` of everybody's, or `times_average` as
-    many as the average rater, whichever is most. So a team of three is never limited, and none of
-    a thousand raters counts for more than a hundredth. None means no limit.
+    Within 30 days a user may give `free` opinions, or `times_average` as many as the average rater
+    if that is more. So of many raters none holds more than three average shares of the evidence,
+    one in a hundred of them together no more than three hundredths, and a team of three is never
+    limited. None means no limit.
     """
 
     per_hour: int | None = 60
-    share: float | None = 0.01
+    times_average: float | None = 3.0
     free: int = 10
-    times_average: float = 3.0
 
     def __post_init__(self) -> None:
         """Refuse limits that are no numbers."""
         if self.per_hour is not None and (not isinstance(self.per_hour, int) or self.per_hour < 1):
             raise InvalidInput("per_hour must be at least 1", field="per_hour")
-        if self.share is not None:
-            finite(self.share, "share", low=0.0, high=1.0)
+        if self.times_average is not None:
+            finite(self.times_average, "times_average", low=1.0)
         finite(self.free, "free", low=0)
-        finite(self.times_average, "times_average", low=1.0)
 
     @property
     def unlimited(self) -> bool:
         """Return whether nothing is limited at all."""
-        return self.per_hour is None and self.share is None
+        return self.per_hour is None and self.times_average is None
 
     def exceeded(self, counts: OpinionCounts) -> str | None:
         """Return which limit one more opinion would break, None where it breaks none.
 
         >>> OpinionLimits().exceeded(OpinionCounts(within_hour=60))
         'per_hour'
-        >>> limits = OpinionLimits(free=10, share=0.01, times_average=3)
-        >>> limits.exceeded(OpinionCounts(own=20, everybody=2_000, by_users=2_000, users=1_000))
+        >>> OpinionLimits().exceeded(OpinionCounts(own=12, by_users=4_000, users=1_000))
         'share'
         """
         if self.per_hour is not None and counts.within_hour >= self.per_hour:
             return "per_hour"
-        if self.share is None:
+        if self.times_average is None:
             return None
         average = counts.by_users / max(counts.users, 1)
-        fair = max(self.free, self.share * counts.everybody, self.times_average * average)
+        fair = max(self.free, self.times_average * average)
         return "share" if counts.own >= fair else None
 
 

@@ -80,7 +80,6 @@ class Intake:
         counts = OpinionCounts(
             within_hour=theirs.recent + others,
             own=own,
-            everybody=everybody.decisions + self._added,
             by_users=everybody.by_users + self._added,
             users=everybody.users,
         )

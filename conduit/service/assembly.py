@@ -125,7 +125,7 @@ def limits_of(settings: Settings) -> OpinionLimits:
     """Return what one user's opinions may amount to."""
     return OpinionLimits(
         per_hour=settings.opinions_per_hour or None,
-        share=None if settings.opinion_share >= 1.0 else settings.opinion_share,
+        times_average=settings.opinions_times_average or None,
     )
 
 
