@@ -32,7 +32,7 @@ USERS = 1_000
 LIARS = 10
 RIGHT = 0.75
 COST_WEIGHTS = {"mmlu_pro": 0.1, "llmrouter9": 0.1, "routellm": 0.25, "paretobandit_k4": 0.02}
-ORDERS = 5
+ORDERS = 3
 # How much honest users rate, and how often liars ask.
 WORLDS = ((1.0, 1.0), (1.0, 10.0), (0.05, 1.0), (0.05, 10.0))
 NO_LIMITS = OpinionLimits(per_hour=None, times_average=None)
