@@ -35,6 +35,8 @@ class Choice(Protocol):
     @property
     def confidence(self) -> float: ...  # noqa: D102  P(it has the highest utility)
     @property
+    def ranked(self) -> Sequence[str]: ...  # noqa: D102  the candidates, the most useful first
+    @property
     def estimates(self) -> Mapping[str, ModelEstimate]: ...  # noqa: D102  per candidate
 
 
@@ -107,8 +109,7 @@ class RoutingDecision:
     def candidates(self) -> tuple[str, ...]:
         """Return the candidates, the most useful first: the order in which fallback tries them."""
         chosen = self.selected_model
-        ranked = sorted(self.estimates.values(), key=lambda e: -e.utility)
-        return (chosen, *(e.model for e in ranked if e.model != chosen))
+        return (chosen, *(model for model in self._choice.ranked if model != chosen))
 
     @property
     def receipt(self) -> str:

@@ -375,7 +375,9 @@ class Router:
     async def _record(self, decision: RoutingDecision | str) -> tuple[DecisionRecord, str | None]:
         """Return what feedback is about, and the model of an answer that was named by its id."""
         if isinstance(decision, RoutingDecision):
-            return record_of(decision, self.decision_ttl_s), None
+            # Where nothing is written, nobody reads the estimates, which cost more than the lesson.
+            written = record_of if self.durable else lesson_of
+            return written(decision, self.decision_ttl_s), None
         if receipts.is_receipt(decision):
             return receipts.verify(decision, self._secret, self._clock()), None
         known = self._recent.get(decision)

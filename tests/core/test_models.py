@@ -58,6 +58,7 @@ class FakeChoice:
     model = "b"
     propensity = 0.75
     confidence = 0.5
+    ranked = ("c", "a", "b")
 
     @property
     def estimates(self) -> dict[str, ModelEstimate]:

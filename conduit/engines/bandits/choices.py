@@ -111,6 +111,12 @@ class LearnedChoice:
         return self._confidence
 
     @property
+    def ranked(self) -> Sequence[str]:
+        """Return the candidates, the most useful first."""
+        order = np.argsort(self.view.penalty - self.view.quality, kind="stable")
+        return [self.models[k] for k in order]
+
+    @property
     def estimates(self) -> Mapping[str, ModelEstimate]:
         """Return what was expected of each candidate, with standard deviations."""
         if self._estimates is None:
