@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI
@@ -36,6 +35,8 @@ from conduit.service import Service, create_service
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 
 BLOCK = 20
+TOGETHER = 200
+REQUESTS = 10
 MODELS = ("sim-nano", "sim-small", "sim-code", "sim-large", "sim-frontier")
 PROMPT = "Which of these three contracts has the longest notice period, and what does it cost? ({})"
 Row = dict[str, Any]
@@ -115,14 +116,137 @@ async def overhead(url: str, calls: int, result_type: Any, database_url: str | N
     }
 
 
+async def together(url: str, database_url: str) -> Row:
+    """Return what 200 calls at once take, whether they mix, and what the history holds."""
+    async with service_at(url, database_url) as service:
+        began = time.process_time()
+        results = await service.complete_batch(
+            [f"Say it: [[marker:{i}]]" for i in range(TOGETHER)],
+            concurrency=TOGETHER,
+            progress=False,
+        )
+        ms = (time.process_time() - began) / TOGETHER * 1e3
+        await service.flush()
+        kept = (await service.router.store.stats(service.router.name)).responses
+    own = sum(
+        isinstance(r, RoutingResult) and f"[[marker:{i}]]" in r.data for i, r in enumerate(results)
+    )
+    return {
+        "what": f"{TOGETHER} calls at once",
+        "log": "SQLite",
+        "service ms": round(ms, 2),
+        "own answers": own,
+        "history rows": kept,
+        "target": "200 and 200",
+    }
+
+
+def pair_of(provider: LocalProvider, **options: Any) -> Service:
+    """Return a service over two equal models of a provider."""
+    arms = [
+        ModelArm(m, base_url=provider.base_url, input_usd_per_mtok=1.0, output_usd_per_mtok=4.0)
+        for m in ("one", "two")
+    ]
+    return Service(Router(arms, seed=3, environ={}), PydanticAIExecutor(), **options)
+
+
+async def dead_and_back() -> Row:
+    """Return how a pair answers while one is dead, and how soon the dead one is chosen again."""
+    async with LocalProvider([SimulatedModel("one"), SimulatedModel("two")]) as provider:
+        provider.set_fault("one", Fault(FaultKind.SERVER_ERROR))
+        async with pair_of(provider) as service:
+            first = []
+            for i in range(100):
+                result = await service.complete(f"question {i}")
+                first.append(result.decision.selected_model)
+                await service.flush()
+            provider.set_fault("one", None)
+            began, answers = time.monotonic(), 0
+            while time.monotonic() - began < 60.0 and answers < 3:
+                result = await service.complete(f"again {time.monotonic()}")
+                answers += result.model == "one"
+                await asyncio.sleep(0.05)
+            took_s = time.monotonic() - began
+    return {
+        "what": "one of two models dead, 100 calls, then back",
+        "answered": len(first),
+        "dead one chosen after 50": f"{first[50:].count('one') / 50:.0%}",
+        "back after s": round(took_s, 1) if answers == 3 else None,
+        "target": "100, < 10 %, <= 60 s",
+    }
+
+
+async def misbehaving(kind: str, streamed: bool, fallback: bool) -> tuple[float, int, int, int]:
+    """Return the lateness, the calls too many, the untyped errors, and the bills of $0."""
+    deadline_s = 0.4 if kind in ("hang", "hang_in_body") else 2.0
+    late_s, untyped, nothing = 0.0, 0, 0
+    async with LocalProvider([SimulatedModel("one", 1, 4), SimulatedModel("two", 1, 4)]) as p:
+        async with pair_of(p, timeout_s=deadline_s) as service:
+            if kind == "refused":
+                service.router.add_model(ModelArm("gone", base_url=p.refused_url, quality=0.99))
+            else:
+                p.set_fault("one", Fault(FaultKind(kind), delay_s=0.05))
+            for i in range(REQUESTS):
+                began = time.monotonic()
+                try:
+                    if streamed:
+                        async with service.stream(f"question {i}", fallback=fallback) as pieces:
+                            async for _piece in pieces:
+                                pass
+                    else:
+                        await service.complete(f"question {i}", fallback=fallback)
+                except ConduitError:
+                    pass
+                except Exception:  # noqa: BLE001  what is counted here
+                    untyped += 1
+                late_s = max(late_s, time.monotonic() - began - deadline_s)
+            stats = await service.get_stats()
+            nothing = int(stats.cost_usd <= 0.0 and stats.answered > stats.unknown_cost)
+        over = len(p.requests) - int(1.2 * REQUESTS + 3)
+    return late_s, max(over, 0), untyped, nothing
+
+
+async def misbehaviours() -> Row:
+    """Return the worst of every misbehaviour, streamed or not, with fallback or without."""
+    kinds = [*FaultKind, "refused"]
+    seen = [
+        await misbehaving(kind, streamed, fallback)
+        for kind in kinds
+        for streamed in (False, True)
+        for fallback in (True, False)
+    ]
+    late, over, untyped, nothing = zip(*seen, strict=True)
+    return {
+        "what": f"{len(kinds)} misbehaviours x stream x fallback, {REQUESTS} calls each",
+        "untyped errors": sum(untyped),
+        "worst lateness ms": round(max(late) * 1e3, 1),
+        "calls too many": sum(over),
+        "bills of $0": sum(nothing),
+        "target": "0, <= 50 ms, 0, 0",
+    }
+
+
 async def main(calls: int) -> None:
     """Print and keep the figures."""
     rows: list[Row] = []
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        print(row, flush=True)
+
     with served() as url, tempfile.TemporaryDirectory() as place:
         for result_type in (str, Place):
             for database in (None, f"sqlite:///{place}/{result_type.__name__}.db"):
-                rows.append(await overhead(url, calls, result_type, database))
-                print(rows[-1])
+                keep(await overhead(url, calls, result_type, database))
+        keep(await together(url, f"sqlite:///{place}/together.db"))
+    keep(await dead_and_back())
+    keep(await misbehaviours())
+    write(
+        "service",
+        rows,
+        title="The service over real HTTP",
+        notes=["CPU time with all that goes on behind a call: learning, history, signals."],
+    )
 
 
 if __name__ == "__main__":
