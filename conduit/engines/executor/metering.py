@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,7 +35,7 @@ class Metered(WrapperModel):
         self.output_tools: frozenset[str] = frozenset()
         self._arm = arm
         self._key = key
-        self._keys: list[str] = []  # one per request: another body is another request
+        self._keys: list[str] = []  # one per model and request: another body is another request
         self._replayable = replayable
         self._responses: list[ModelResponse] = []
         self._stream: StreamedResponse | None = None
@@ -74,7 +75,8 @@ class Metered(WrapperModel):
         """Return the settings with the idempotency key of the next request, if it has one."""
         if self._key is None:
             return settings
-        key = f"{self._key}-{len(self._keys)}"
+        said = repr((self._key, self._arm.id, len(self._keys)))
+        key = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
         self._keys.append(key)
         headers = {**((settings or {}).get("extra_headers") or {}), IDEMPOTENCY: key}
         return {**(settings or {}), "extra_headers": headers}
