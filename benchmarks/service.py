@@ -247,7 +247,10 @@ async def main(calls: int) -> None:
         "service",
         rows,
         title="The service over real HTTP",
-        notes=["CPU time with all that goes on behind a call: learning, history, signals."],
+        notes=[
+            "CPU time with all that goes on behind a call: learning, history, signals.",
+            "Measured while the machine was busy with other work: the column of PydanticAI alone shows it.",
+        ],
     )
 
 
