@@ -249,7 +249,7 @@ async def main(calls: int) -> None:
         title="The service over real HTTP",
         notes=[
             "CPU time with all that goes on behind a call: learning, history, signals.",
-            "Measured while the machine was busy with other work: the column of PydanticAI alone shows it.",
+            "Measured on a busy machine: read what is added beside PydanticAI alone.",
         ],
     )
 
