@@ -154,7 +154,7 @@ def main() -> None:
     for peer in PEERS:
         if find_spec(peer.distribution.replace("paretobandit", "pareto_bandit")) is not None:
             for k, d in ((2, 29), (5, 29), (20, 29), (50, 29), (5, 64), (5, 384)):
-                add(row_of_peer(peer, k, d, 60 if quick or d == 384 else 300))
+                add(row_of_peer(peer, k, d, 20 if d == 384 else 60 if quick else 200))
     updates = 100_000 if quick else 1_000_000
     residual, grown = residual_after(updates), growth_kb(updates)
     notes = [
