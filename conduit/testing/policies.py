@@ -237,8 +237,8 @@ class PolicyContract:
         outcomes = WORLD.outcomes(30, seed=11)
         revised = self.taught(policy, outcomes)
         x = outcomes[0].x
-        weak = Evidence(quality=0.2, quality_weight=0.3, input_tokens=9.0)
-        strong = Evidence(quality=0.9, quality_weight=2.0, cost_usd=0.5, input_tokens=9.0)
+        weak = Evidence(quality=0.9, quality_weight=0.3, input_tokens=9.0)
+        strong = Evidence(quality=0.05, quality_weight=2.0, cost_usd=0.5, input_tokens=9.0)
         revised.apply(Outcome.of(NAMES[0], x, weak))
         revised.apply(Outcome.of(NAMES[0], x, strong, revises=weak))
         revised.policy.settle()
@@ -275,6 +275,9 @@ class PolicyContract:
         data = bits(learner)
         restored = Learner.restore(Snapshot.from_bytes(data), learner.arms, policy=policy)
         assert bits(restored) == data
+        x = WORLD.draw(1, seed=3).x[0]
+        for mine, its in zip(restored.expect(x)[0], learner.expect(x)[0], strict=True):
+            np.testing.assert_allclose(mine, its, AGREEMENT, AGREEMENT)
         assert self.served(restored, 100, seed=2) == self.served(learner, 100, seed=2)
 
     def test_what_a_change_forgets_stays_forgotten(self, policy: str | PolicyFactory) -> None:
