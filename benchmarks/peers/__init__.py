@@ -54,7 +54,7 @@ PEERS: tuple[Peer, ...] = (
         "mabwiser",
         "mabwiser",
         "lin_ucb",
-        tuned={"alpha": 0.1, "l2_lambda": 10.0},
+        tuned={"alpha": 0.05, "l2_lambda": 10.0},
         grid={"alpha": (0.05, 0.1, 0.3), "l2_lambda": (1.0, 10.0)},
         limit=2000,
     ),
