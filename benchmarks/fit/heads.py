@@ -213,17 +213,21 @@ class Lexicon:
         """Return a lexicon that knows no word."""
         return cls({}, np.zeros(0))
 
-    def rows(self, signals: Sequence[SurfaceSignals]) -> sparse.csr_matrix:
-        """Return the rarity of each text's words, at unit length."""
+    def occurrences(self, signals: Sequence[SurfaceSignals]) -> sparse.csr_matrix:
+        """Return a one for each word of each text."""
         found: list[int] = []
         ends = [0]
         for each in signals:
             found += sorted(self.row[word] for word in each.distinct if word in self.row)
             ends.append(len(found))
-        places = np.array(found, np.int64)
-        matrix = sparse.csr_matrix(
-            (self.rarity[places], places, ends), shape=(len(signals), len(self.row))
+        return sparse.csr_matrix(
+            (np.ones(len(found)), np.array(found, np.int64), ends),
+            shape=(len(signals), len(self.row)),
         )
+
+    def rows(self, signals: Sequence[SurfaceSignals]) -> sparse.csr_matrix:
+        """Return the rarity of each text's words, at unit length."""
+        matrix = self.occurrences(signals).multiply(self.rarity).tocsr()
         norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
         return (sparse.diags(1.0 / np.maximum(norm, 1e-9)) @ matrix).tocsr()
 
@@ -248,8 +252,8 @@ class Fitted:
         return np.asarray(1.0 / (1.0 + np.exp(-logits)))
 
     def _said(self, rows: Corpus) -> NDArray[np.float64]:
-        weights = self.heads.words[:, :-1] / self.lexicon.rarity[:, None]
-        return np.asarray(self.lexicon.rows(rows.signals) @ weights)
+        total = np.asarray(self.lexicon.occurrences(rows.signals) @ self.heads.words)
+        return total[:, :-1] / np.sqrt(np.maximum(total[:, -1:], 1e-9))
 
 
 # --- heads -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.fit.heads import Lexicon
 from conduit.engines.embeddings.static import StaticEmbedder
 from conduit.engines.features import surface_signals
 from conduit.engines.heads import DOMAINS, analyse, heads, said_by_words, vocabulary
@@ -114,3 +115,14 @@ def test_the_order_of_words_does_not_matter_to_heads(text: str) -> None:
 def test_signals_do_not_show_the_words_they_hold() -> None:
     """The words of a prompt stay out of what is printed of its signals."""
     assert "ludmilla" not in repr(surface_signals("Is Ludmilla well?")).lower()
+
+
+def test_what_is_fitted_is_what_is_read() -> None:
+    """The rows of words that heads are fitted on say what the package reads off a text."""
+    table = heads("static").words
+    lexicon = Lexicon(vocabulary(), np.sqrt(table[:, -1].astype(np.float64)))
+    texts = ("What is photosynthesis?", "Can a court evict a tenant? A court can.", "zzzqqq")
+    signals = [surface_signals(text) for text in texts]
+    fitted = lexicon.rows(signals) @ (table[:, :-1] / np.maximum(lexicon.rarity, 1e-9)[:, None])
+    read = [said_by_words(each, table) for each in signals]
+    np.testing.assert_allclose(fitted, read, rtol=1e-3, atol=1e-3)
