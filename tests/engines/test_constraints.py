@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput, NoEligibleModel
 from conduit.core.models import ImplicitFeedback, ModelArm, Query, QueryConstraints
+from conduit.engines.analyzer import Analyzer
 from conduit.engines.router import Router
 
 ARMS = [
@@ -145,7 +146,10 @@ def test_limits_that_are_no_numbers_are_refused(bad: dict[str, float]) -> None:
     assert caught.value.field in bad
 
 
-@settings(max_examples=40, deadline=None)
+ANALYZER = Analyzer()
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     max_cost=st.none() | st.floats(1e-7, 1e-2),
     max_latency=st.none() | st.floats(0.05, 10.0),
@@ -161,7 +165,7 @@ def test_a_limit_is_broken_only_by_a_decision_that_says_so(
     learned: list[tuple[int, int]],
 ) -> None:
     """With prior and with learned estimates, all four limits together hold, or are named."""
-    router = Router(ARMS, seed=1, environ={}, floor=0.5)
+    router = Router(ARMS, seed=1, environ={}, floor=0.5, analyzer=ANALYZER)
     for arm, tokens in learned:
         decision = router.route_sync("hello")
         said = ImplicitFeedback(signal="answered", output_tokens=tokens, latency_s=tokens / 500)
