@@ -85,8 +85,8 @@ def _times() -> Iterator[tuple[str, str, str, str]]:
             yield "state of 5 models, KB", f"{row['state KB']:.0f}", "100", _by("core")
     for row in _read("cli").get("rows", []):
         if "hold, wall s" in row:
-            figure = f"{row['wall s, least']:.2g} (CPU {row['CPU s, median']:.2g})"
-            yield f"`{row['what']}`, cold, wall s", figure, f"{row['hold, wall s']:g}", _by("cli")
+            what, cpu = f"`{row['what']}`, cold, CPU s", f"{row['CPU s, median']:.2f}"
+            yield what, cpu, f"{row['hold, wall s']:g} (wall, idle)", _by("cli")
     for row in _read("pacing").get("rows", []):
         if row["priors"] == "±0.05" and row["budget"].startswith("0.5"):
             what = f"quality at half the dearest model's cost, {row['table']}; best static mix"

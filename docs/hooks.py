@@ -12,13 +12,23 @@ CURVES = re.compile(r"<!-- curves: (\w+) -->")
 
 
 def on_config(config: Any) -> Any:
-    """List every decision under its own title, the oldest first."""
-    paths = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    listed = [{_title(path): f"decisions/{path.name}"} for path in paths]
-    for entry in config.nav:
-        if "Decisions" in entry:
-            entry["Decisions"] = listed
+    """List every decision, the oldest first, and before them what mkdocs.yml does not list."""
+    docs = ROOT / "docs"
+    decisions = sorted((docs / "decisions").glob("*.md"))
+    listed = _listed(config.nav)
+    more = [path for path in sorted(docs.glob("*.md")) if path.name not in listed]
+    if more:
+        config.nav.append({"More": [{_title(path): path.name} for path in more]})
+    config.nav.append({"Decisions": [{_title(p): f"decisions/{p.name}"} for p in decisions]})
     return config
+
+
+def _listed(nav: Any) -> set[str]:
+    """Return the pages of a navigation."""
+    if isinstance(nav, str):
+        return {nav}
+    entries = nav.values() if isinstance(nav, dict) else nav
+    return {page for entry in entries for page in _listed(entry)}
 
 
 def _title(path: Path) -> str:
