@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from litellm.integrations.custom_logger import CustomLogger
-
+from conduit_litellm.feedback import ConduitFeedbackLogger
 from conduit_litellm.strategy import ConduitRoutingStrategy
 
 
-class ProxyHandler(CustomLogger):
+class ProxyHandler(ConduitFeedbackLogger):
     """Sets a strategy up on the proxy's router with the first request, and after each reload.
 
-    The proxy reads its callbacks before it makes its router, so it cannot be done any earlier.
+    The proxy reads its callbacks before it makes its router, so it cannot be done any earlier. But
+    who is told of a request is settled before that, so the handler itself is told of the first one.
     """
 
     def __init__(self, strategy: ConduitRoutingStrategy) -> None:
         """Take the strategy that is to choose."""
-        super().__init__()
+        super().__init__(strategy)
         self.strategy = strategy
 
     async def async_pre_call_hook(
@@ -26,5 +27,7 @@ class ProxyHandler(CustomLogger):
         """Make sure that the router which is about to be asked asks the strategy."""
         from litellm.proxy import proxy_server
 
-        if proxy_server.llm_router is not None:
-            ConduitRoutingStrategy.setup_strategy(proxy_server.llm_router, self.strategy)
+        router = proxy_server.llm_router
+        if router is not None and not self.strategy.chooses_for(router):
+            # In a thread, since a database is opened there, while other requests go on.
+            await asyncio.to_thread(ConduitRoutingStrategy.setup_strategy, router, self.strategy)

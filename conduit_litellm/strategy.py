@@ -136,6 +136,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         strategy._seat_of(router)
         return strategy
 
+    def chooses_for(self, router: Any) -> bool:
+        """Return whether the strategy is set up on a LiteLLM router."""
+        return id(router) in self._seats
+
     def _seat_of(self, router: Any) -> Seat:
         with self._lock:
             seat = self._seats.get(id(router))
