@@ -10,6 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 EXTRAS := dev,litellm,sentence-transformers,onnx,otel,server,plot
+# What is developed on: the last LiteLLM whose router is Python beside the last PydanticAI that this
+# LiteLLM's openai lets in. `.ci/run` tests the oldest and the newest LiteLLM too.
+SET := "litellm<1.107" "pydantic-ai-slim<2.32" "openai<3"
 
 # One BLAS thread, so that timings are of the code; nothing is fetched while it runs.
 export OMP_NUM_THREADS := 1
@@ -55,7 +58,7 @@ $(VENV)/.installed: pyproject.toml
 	  "$$python" -m venv --clear $(VENV); }
 	@# A fixed torch, where this machine has one to install: another release would move the numbers.
 	@$(PIP) "torch==2.13.0" 2>/dev/null || echo "torch 2.13.0 is not available here; going on without a fixed one"
-	$(PIP) -e ".[$(EXTRAS)]"
+	$(PIP) -e ".[$(EXTRAS)]" $(SET)
 	@touch $@
 
 # The peers that benchmarks measure beside us.

@@ -14,8 +14,8 @@ from typing import Any
 from conduit_litellm.utils import Deployment
 
 Choose = Callable[[str, Sequence[Deployment]], Deployment]
-# Where the cores that are known run a call from its first attempt to its answer.
-CALLS = ("_drive", "_call_sync", "async_function_with_fallbacks")
+# Where routers of any kind run a call from its first attempt to its answer.
+CALLS = ("async_function_with_fallbacks", "_drive", "_call_sync", "text_completion")
 
 
 def has_entry_points(router: Any) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
@@ -24,29 +25,42 @@ log = logging.getLogger("conduit_litellm")
 REPLACED = ("get_available_deployment", "async_get_available_deployment",
             "_core_async_get_available_deployment", "_custom_strategy", *CALLS)  # fmt: skip
 
-# The ids of the decisions made for the request that this task or thread is at, latest last.
-_trip: ContextVar[list[str] | None] = ContextVar("conduit_litellm_trip", default=None)
+# What LiteLLM hands over instead of the prompt of an image, a speech and the like.
+PLACEHOLDER = [{"role": "user", "content": "prompt"}]
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request on its way through LiteLLM: its prompt if it has one, and our latest decision."""
+
+    prompt: object = None
+    decision_id: str | None = None
+
+
+# The request that this task or thread is at.
+_request: ContextVar[_Request | None] = ContextVar("conduit_litellm_request", default=None)
 
 
 @contextmanager
-def _marks() -> Iterator[Callable[[Any], Any]]:
-    """Collect the decisions of a request, and give what notes the last one in its response."""
-    if _trip.get() is not None:
+def _marks(*args: Any, **kwargs: Any) -> Iterator[Callable[[Any], Any]]:
+    """Remember the request of a call, and give what notes its last decision in its response."""
+    if _request.get() is not None:
         yield lambda response: response  # a fallback of a request on its way
         return
-    trip: list[str] = []
-    token = _trip.set(trip)
+    said = [kwargs, *(argument for argument in args if isinstance(argument, Mapping))]
+    request = _Request(next((told["prompt"] for told in said if "prompt" in told), None))
+    token = _request.set(request)
 
     def mark(response: Any) -> Any:
         hidden = getattr(response, "_hidden_params", None)
-        if trip and isinstance(hidden, dict):
-            hidden[DECISION_ID] = trip[-1]
+        if request.decision_id is not None and isinstance(hidden, dict):
+            hidden[DECISION_ID] = request.decision_id
         return response
 
     try:
         yield mark
     finally:
-        _trip.reset(token)
+        _request.reset(token)
 
 
 def _is_of(owner: object, value: Any) -> bool:
@@ -107,11 +121,11 @@ class Seat(CustomRoutingStrategyBase):
         """Return LiteLLM's way through retries and fallbacks, with our mark on what it returns."""
 
         async def marked(*args: Any, **kwargs: Any) -> Any:
-            with _marks() as mark:
+            with _marks(*args, **kwargs) as mark:
                 return mark(await original(*args, **kwargs))
 
         def marked_sync(*args: Any, **kwargs: Any) -> Any:
-            with _marks() as mark:
+            with _marks(*args, **kwargs) as mark:
                 return mark(original(*args, **kwargs))
 
         return marked if inspect.iscoroutinefunction(original) else marked_sync
@@ -157,7 +171,11 @@ class Seat(CustomRoutingStrategyBase):
 
     def _chooser(self, request: Mapping[str, Any]) -> Any:
         def choose(group: str, healthy: Sequence[Deployment]) -> Deployment:
-            return self._decide(self, group, healthy, **request)
+            on_its_way = _request.get()
+            told = dict(request)
+            if told["messages"] == PLACEHOLDER and on_its_way is not None:
+                told["messages"] = on_its_way.prompt
+            return self._decide(self, group, healthy, **told)
 
         return choose
 
@@ -182,6 +200,6 @@ class Seat(CustomRoutingStrategyBase):
 
     def note(self, decision_id: str) -> None:
         """Remember a decision for the response that comes of it."""
-        trip = _trip.get()
-        if trip is not None:
-            trip.append(decision_id)
+        request = _request.get()
+        if request is not None:
+            request.decision_id = decision_id
