@@ -164,22 +164,14 @@ def test_extract_model_ids_names_every_deployment() -> None:
     assert len(set(extract_model_ids(Router(model_list=listed).model_list))) == 2
 
 
-IMPORT = """
-import gc, time, litellm
-gc.disable()  # else a walk over LiteLLM's own objects, due just then, is counted too
-began = time.process_time()
-import conduit_litellm
-print(time.process_time() - began)
-"""
-TRIES = 4  # on a machine that others use, CPU time varies too
+UNNEEDED = ("sqlalchemy", "redis", "pydantic_ai", "scipy", "sklearn", "torch", "alembic")
 
 
-def test_importing_the_plugin_is_quick() -> None:
-    """It adds at most 0.3 s of CPU time to the import of LiteLLM, in the best of four tries."""
-    command = [sys.executable, "-W", "ignore", "-c", IMPORT]
-    root = Path(__file__).parents[2]
-    seen: list[float] = []
-    while not seen or (min(seen) > 0.3 and len(seen) < TRIES):
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
-        seen.append(float(run.stdout))
-    assert min(seen) <= 0.3, seen
+def test_importing_the_plugin_loads_nothing_that_waits_for_a_setting() -> None:
+    """Databases, Redis and the like are imported by those who ask for them."""
+    command = f"import sys, conduit_litellm; print([n for n in {UNNEEDED} if n in sys.modules])"
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", command],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert run.stdout.strip() == "[]"
