@@ -104,14 +104,15 @@ class Arms:
         mean_input = self._input_tokens / self._inputs if self._inputs > 0.0 else input_tokens
         cost = self._output(p.spend) * self.per_spend + input_tokens * self.per_input
         mean_cost = self._output(p.mean_spend) * self.per_spend + mean_input * self.per_input
-        cost, mean_cost = self._dollars.fill(cost), self._dollars.fill(mean_cost)
-        latency = self._latency.fill(p.latency_s)
-        mean_latency = self._latency.fill(p.mean_latency_s)
+        latency, mean_latency = p.latency_s, p.mean_latency_s
+        if not self.all_known:
+            cost, mean_cost = self._dollars.fill(cost), self._dollars.fill(mean_cost)
+            latency, mean_latency = self._latency.fill(latency), self._latency.fill(mean_latency)
         return Expected(p, cost, mean_cost, latency, mean_latency, self.known)
 
     def _output(self, spend: Floats) -> Floats:
         """Return spend with a guess where a price is known but no output was counted."""
-        return self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
+        return spend if self.all_known else self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
 
 
 class _Guess:
