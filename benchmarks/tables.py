@@ -157,6 +157,7 @@ def vectors(name: str) -> NDArray[np.float32]:
     fitted = features.fit_feature_tables(
         [t for o in fitted_on for t in raw(o).texts],
         np.concatenate([embeddings(o) for o in fitted_on]),
+        shares=[1.0 / len(raw(o).texts) for o in fitted_on for _ in raw(o).texts],
     )
     return np.stack(
         [

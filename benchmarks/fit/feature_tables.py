@@ -1,4 +1,4 @@
-"""Fit the principal components and the scales of the signals, on prompts alone.
+"""Fit the tables of the vector on prompts alone: components, scales of signals, the kernel.
 
     python -m benchmarks.fit.feature_tables            # make the file
     python -m benchmarks.fit.feature_tables --check    # is the shipped file what this makes?
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.fit.prompts import arguments, load_all, share
 from benchmarks.fit.static_embedder import DATA, model_folder
 from conduit.engines.embeddings.static import StaticEmbedder
-from conduit.engines.features import clip_text, fit_feature_tables
+from conduit.engines.features import KERNEL_PARTS, clip_text, fit_feature_tables
 
 FILE = DATA / "features.npz"
 MINILM_SHARE = 4
@@ -41,22 +41,25 @@ def minilm_rows(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def fit(root: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays of the file."""
+    """Return the arrays of the file: every table's prompts count the same for the kernel."""
     tables = load_all(root)
     texts = [text for table in tables for text in table.texts]
     ids = [name for table in tables for name in table.ids]
-    static = fit_feature_tables(texts, StaticEmbedder().embed([clip_text(text) for text in texts]))
-    some = [
-        text for text, part in zip(texts, share(ids, MINILM_SHARE, "pca"), strict=True) if not part
-    ]
-    minilm = fit_feature_tables(some, minilm_rows(some))
+    shares = [1.0 / len(table.texts) for table in tables for _ in table.texts]
+    static = fit_feature_tables(
+        texts, StaticEmbedder().embed([clip_text(text) for text in texts]), shares=shares
+    )
+    some = np.flatnonzero(share(ids, MINILM_SHARE, "pca") == 0).tolist()
+    picked = [texts[k] for k in some]
+    minilm = fit_feature_tables(picked, minilm_rows(picked), shares=[shares[k] for k in some])
     return {
         "signals.mean": static.signal_mean,
         "signals.gain": static.signal_gain,
-        "static.components": static.components,
-        "static.offset": static.offset,
-        "minilm.components": minilm.components,
-        "minilm.offset": minilm.offset,
+        **{
+            f"{space}.{part}": getattr(fitted, part)
+            for space, fitted in (("static", static), ("minilm", minilm))
+            for part in ("components", "offset", *KERNEL_PARTS)
+        },
     }
 
 

@@ -1,9 +1,12 @@
-"""Text becomes numbers: surface signals, and the vector that the learner sees.
+"""The vector that the learner sees: surface signals and an embedding, made curved and short.
 
-Layout of the vector (`VECTOR_DIM` numbers): a bias; the principal components of the embedding,
-half-whitened, with mean squared norm 1; the surface signals as 0.2 x z-score, clipped at z = 3;
-and the task columns, all zero without a task. Whatever changes the meaning of one of them changes
-`LAYOUT`, hence `schema_id`, so that old and new vectors never meet in one model.
+Layout of the vector (`VECTOR_DIM` numbers): a bias; kernel principal components of what is known of
+the text; and the task columns, all zero without a task. What is known: the principal components of
+the embedding, half-whitened, with mean squared norm 1, and the surface signals as z-scores times
+their gain, clipped at z = 3. The kernel components let a linear learner follow what only holds for
+texts of one kind, such as long ones with formulas (docs/decisions/0007). Whatever changes the
+meaning of a number changes `LAYOUT`, hence `schema_id`, so that old and new vectors never meet in
+one model.
 
 Nothing here looks at a clock, a setting or the network. The fitted numbers lie in one data file of
 the package, which is read once, when the first table is asked for; `benchmarks/fit/` makes it.
@@ -12,10 +15,9 @@ the package, which is read once, when the first table is asked for; `benchmarks/
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from hashlib import blake2b
 from importlib import resources
 
@@ -23,268 +25,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.errors import InvalidInput
-
-Floats = NDArray[np.float32]
-
-LAYOUT = "conduit-features/1"
-CLIP_CHARS = 4_000  # the first and the last half of it stand for a longer text
-
-SURFACE_NAMES: tuple[str, ...] = (
-    "length",
-    "stem_length",
-    "options",
-    "digit_share",
-    "operators",
-    "code",
-    "newlines",
-    "asks_fact",
-    "asks_reason",
-    "asks_quantity",
-    "question_mark",
-    "bullets",
-    "negation",
-    "imperative",
-    "format_asked",
-    "persons",
-    "diversity",
-    "uppercase",
-    "non_ascii",
-    "word_length",
+from conduit.engines.surface import (
+    CLIP_CHARS,
+    SURFACE_NAMES,
+    Floats,
+    SurfaceSignals,
+    clip_text,
+    surface_signals,
 )
-COMPONENTS = 8
+
+LAYOUT = "conduit-features/2"
+
+COMPONENTS = 8  # of the embedding
+KERNEL_COMPONENTS = 28
 TASK_COLUMNS = 8
-SURFACE_START = 1 + COMPONENTS
-TASK_START = SURFACE_START + len(SURFACE_NAMES)
+KNOWN = COMPONENTS + len(SURFACE_NAMES)  # numbers that the kernel looks at
+TASK_START = 1 + KERNEL_COMPONENTS
 VECTOR_DIM = TASK_START + TASK_COLUMNS
 
 SURFACE_GAIN = 0.2  # 20 signals then weigh 0.8 beside the embedding's 1.0
+BUILD_GAIN = 0.15  # of those that say how the text is built: many, and alike
+READ_BY_HEADS = 20  # the signals before those
 SURFACE_CLIP = 3.0  # in standard deviations
 
-
-# --- surface signals -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SurfaceSignals:
-    """What can be read off a text without knowing what it means."""
-
-    values: Floats  # one number per name of SURFACE_NAMES, before scaling
-    token_estimate: int  # of the whole text, also where it was clipped
-    words: int
-    options: int  # of a multiple-choice question; 0 when there are none
-    turns: int  # lines that a speaker opens, as in "User: ..."
-    wants_json: bool
-    wants_list: bool
-    script: str  # "latin", "cyrillic", "arabic", ...: of most letters
-    distinct: frozenset[bytes] = field(repr=False)  # the words in small letters, as UTF-8
-
-    def as_mapping(self) -> dict[str, float]:
-        """Return the unscaled signals by name."""
-        return dict(zip(SURFACE_NAMES, self.values.tolist(), strict=True))
-
-
-def _words(text: str) -> frozenset[bytes]:
-    return frozenset(word.encode() for word in text.split())
-
-
-_FACT = _words("who whom whose when where which name")
-_REASON = _words("why how explain because prove show derive reason step steps compare discuss")
-_QUANTITY = _words(
-    "many much calculate compute find total percent average each value sum number evaluate "
-    "determine estimate solve approximately probability ratio rate equation cost"
-)
-_NEGATION = _words(
-    "not no never none nor neither except false incorrect wrong least without cannot isn't doesn't "
-    "don't can't won't aren't"
-)
-_IMPERATIVE = _words(
-    "write list give create generate translate summarize summarise complete implement make fix "
-    "rewrite describe answer choose select identify convert classify extract compose draft "
-    "produce return define design sort edit improve please tell let suppose consider"
-)
-_CODE = _words(
-    "def return import assert function python javascript java sql class void int str const lambda "
-    "elif print printf null none_type boolean array regex html css bash api async await struct "
-    "std include public static self var func fn"
-)
-_PERSONS = _words("i me my we our you your he him his she her they them their")
-_LIST = _words("list bullet bullets bulleted enumerate itemize itemise")
-_TABLE = _words("table csv yaml xml markdown schema")
-_JSON = _words("json")
-_SPEAKERS = _words("user assistant system human ai bot")
-
-# A letter or digit with what ends it; what begins it is looked at in `_multiple_choice`.
-_OPTION = re.compile(rb"[A-J1-9](?:[.):] |')")
-_BEFORE_OPTION = frozenset(b"\n ('")
-_ORDINALS = (b"ABCDEFGHIJ", b"123456789")
-
-_BYTE = np.arange(256)
-_CHARS = [chr(code) for code in range(256)]
-
-
-def _class(members: str) -> NDArray[np.bool_]:
-    return np.isin(_BYTE, [ord(character) for character in members])
-
-
-_CLASSES = (
-    _class("0123456789"),
-    _class("+-*/=<>^%~|\\${}"),
-    _class("\n"),
-    _class("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
-    _class("abcdefghijklmnopqrstuvwxyz"),
-    _BYTE >= 0xC0,  # a lead byte: one character outside ASCII
-    _class(".,;:!?()[]{}\"'`-+*/=<>^%~|\\$_#@&"),
-)
-_CLASS_ROWS = np.array(_CLASSES, dtype=np.int64)
-_SCRIPT_LEADS: Mapping[str, tuple[int, int]] = {
-    "latin": (0xC3, 0xCA),
-    "greek": (0xCD, 0xCF),
-    "cyrillic": (0xD0, 0xD4),
-    "hebrew": (0xD6, 0xD7),
-    "arabic": (0xD8, 0xDB),
-    "indic": (0xE0, 0xE1),
-    "cjk": (0xE3, 0xE9),
-    "hangul": (0xEA, 0xED),
-}
-_WORD_BYTES = bytes(
-    ord(character.lower()) if character.isalnum() or character in "_'" else 32
-    for character in _CHARS[:128]
-) + bytes(range(128, 256))
-
-
-def clip_text(text: str) -> str:
-    """Return the text itself, or its first and last 2,000 characters when it is longer."""
-    if len(text) <= CLIP_CHARS:
-        return text
-    return text[: CLIP_CHARS // 2] + text[-CLIP_CHARS // 2 :]
-
-
-def surface_signals(text: str) -> SurfaceSignals:
-    """Read the signals off a text in time linear in its clipped length."""
-    clipped = clip_text(text)
-    data = clipped.encode("utf-8", "replace")
-    histogram = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-    digits, operators, newlines, upper, lower, wide, marks = (_CLASS_ROWS @ histogram).tolist()
-    words = data.translate(_WORD_BYTES).split()
-    distinct = frozenset(words)
-    options, stem = _multiple_choice(data)
-    chars = max(len(clipped), 1)
-    letters = max(upper + lower + wide, 1)
-    wants_json, wants_list = not _JSON.isdisjoint(distinct), not _LIST.isdisjoint(distinct)
-    values = np.array(
-        (
-            math.log1p(chars),
-            math.log1p(stem),
-            math.log1p(options),
-            math.sqrt(digits / chars),
-            math.log1p(operators),
-            math.log1p(len(distinct & _CODE) + 2 * data.count(b"```")),
-            math.log1p(newlines),
-            min(len(distinct & _FACT), 2),
-            min(len(distinct & _REASON), 3),
-            min(len(distinct & _QUANTITY), 4),
-            data[:stem].rstrip().endswith(b"?"),
-            math.log1p(_bullets(data) if newlines else 0),
-            min(len(distinct & _NEGATION), 3),
-            not _IMPERATIVE.isdisjoint(words[:1]),
-            wants_json + wants_list + len(distinct & _TABLE),
-            min(len(distinct & _PERSONS), 3),
-            len(distinct) / max(len(words), 1),
-            math.sqrt(upper / letters),
-            math.sqrt(wide / letters),
-            math.log1p(letters / max(len(words), 1)),
-        ),
-        dtype=np.float32,
-    )
-    estimate = _token_estimate(len(words), digits, marks, upper + lower, wide)
-    return SurfaceSignals(
-        values=values,
-        token_estimate=max(1, round(estimate * len(text) / chars)),
-        words=len(words),
-        options=options,
-        turns=_turns(data) if b":" in data else 0,
-        wants_json=wants_json,
-        wants_list=wants_list,
-        script=_script(histogram, upper + lower, wide),
-        distinct=distinct,
-    )
-
-
-def _token_estimate(words: int, digits: int, marks: int, letters: int, wide: int) -> float:
-    """Return about how many tokens there are: within 20 % for nine English prompts of ten.
-
-    Non-negative least squares on cl100k counts of 17,000 prompts; the floor of one token per eight
-    letters is for text without blanks.
-    """
-    fitted = 0.95 * words + 0.73 * digits + 0.79 * marks + 0.034 * letters + 1.06 * wide
-    return max(fitted, (letters + marks + digits) / 8 + wide)
-
-
-def _multiple_choice(data: bytes) -> tuple[int, int]:
-    """Return how many answer options there are, and how many bytes stand before them."""
-    if b"B" not in data and b"2" not in data:
-        return 0, len(data)  # one option is none
-    marks = list(_option_marks(data))
-    runs = [_run(data, marks, ordinals) for ordinals in _ORDINALS]
-    count, start = max(runs, key=lambda run: run[0])
-    return (count, start) if count >= 2 else (0, len(data))
-
-
-def _option_marks(data: bytes) -> Iterator[int]:
-    """Yield where a letter or digit stands between what begins and what ends an option's mark."""
-    end = 0
-    for match in _OPTION.finditer(data):
-        at = match.start()
-        if at > end and data[at - 1] in _BEFORE_OPTION:
-            end = match.end()
-            yield at
-
-
-def _run(data: bytes, marks: Sequence[int], ordinals: bytes) -> tuple[int, int]:
-    """Return how many marks follow each other as A, B, C ..., and where the first begins."""
-    count = start = 0
-    for at in marks:
-        mark = data[at]
-        if mark == ordinals[0]:
-            count, start = 1, at - 1
-        elif 0 < count < len(ordinals) and mark == ordinals[count]:
-            count += 1
-    return count, start
-
-
-def _bullets(data: bytes) -> int:
-    """Return how many lines begin with a dash or a star."""
-    return sum(data.count(mark) for mark in (b"\n- ", b"\n* ", b"\n - ", b"\n  - "))
-
-
-def _turns(data: bytes) -> int:
-    """Return how many lines a speaker opens, as in `User: hello`."""
-    heads = (line[:12].partition(b":") for line in data.split(b"\n"))
-    return sum(bool(colon) and name.strip().lower() in _SPEAKERS for name, colon, _ in heads)
-
-
-def _script(histogram: NDArray[np.int64], ascii_letters: int, wide: int) -> str:
-    """Return the script of most letters, told by the lead bytes of UTF-8."""
-    if 2 * wide <= ascii_letters:
-        return "latin" if ascii_letters else "none"
-    counts = {
-        name: int(histogram[low : high + 1].sum()) for name, (low, high) in _SCRIPT_LEADS.items()
-    }
-    name = max(counts, key=counts.__getitem__)
-    return name if 2 * counts[name] > wide else "other"
+# The kernel: KERNEL_WIDTH is where two texts stop telling of each other, KERNEL_LINEAR the part of
+# what holds for all of them. Chosen before any table was judged; halves and doubles are ties.
+KERNEL_WIDTH = 0.8
+KERNEL_HEIGHT = 0.1
+KERNEL_LINEAR = 0.02
+LANDMARKS = 256  # texts that stand for all: with half of them the components are as good
+KERNEL_PARTS = ("landmarks", "projection", "centre")
+_LLOYD_ROUNDS = 8
+_FITTED_ON = 6_000  # rows at most: more do not move the components
+_LEAST_VARIANCE = 1e-8  # of the greatest: less is rounding
 
 
 # --- fitted tables ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FeatureTables:
     """What turns an embedding and signals into the vector: fitted offline, on prompts alone."""
 
     components: Floats  # (COMPONENTS, dim), already half-whitened and scaled
     offset: Floats  # (COMPONENTS,): components @ mean
     signal_mean: Floats  # (len(SURFACE_NAMES),)
-    signal_gain: Floats  # SURFACE_GAIN / standard deviation
+    signal_gain: Floats  # gain / standard deviation
+    landmarks: Floats  # (landmarks, KNOWN)
+    projection: Floats  # (KERNEL_COMPONENTS, landmarks)
+    centre: Floats  # (KERNEL_COMPONENTS,): projection @ mean kernel
 
     @property
     def dim(self) -> int:
@@ -294,17 +83,67 @@ class FeatureTables:
     @property
     def digest(self) -> str:
         """Eight hex digits that differ when any number does."""
-        parts = (self.components, self.offset, self.signal_mean, self.signal_gain)
+        parts = (
+            self.components, self.offset, self.signal_mean, self.signal_gain, self.landmarks,
+            self.projection, self.centre,
+        )  # fmt: skip
         return blake2b(
             b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts), digest_size=4
         ).hexdigest()
 
+    @cached_property
+    def limit(self) -> Floats:
+        """The greatest size of each scaled signal."""
+        return SURFACE_CLIP * _GAINS
 
-PcaTable = FeatureTables
+    @cached_property
+    def _folded(self) -> tuple[Floats, Floats, Floats]:
+        """What is worked out once: landmarks and bias in the exponent, and the linear part."""
+        narrow = np.ascontiguousarray(self.landmarks / KERNEL_WIDTH**2, np.float32)
+        bias = math.log(KERNEL_HEIGHT) - 0.5 * (self.landmarks * narrow).sum(axis=1)
+        line = KERNEL_LINEAR * self.projection @ self.landmarks
+        return narrow, bias.astype(np.float32), np.ascontiguousarray(line, np.float32)
+
+    def known(self, signals: SurfaceSignals, embedding: Floats | None) -> Floats:
+        """Return what is known of a text, scaled; without an embedding its components are zero."""
+        known = np.zeros(KNOWN, np.float32)
+        if embedding is not None and embedding.any():
+            np.subtract(self.components @ embedding, self.offset, out=known[:COMPONENTS])
+        surface = known[COMPONENTS:]
+        np.subtract(signals.values, self.signal_mean, out=surface)
+        np.multiply(surface, self.signal_gain, out=surface)
+        np.minimum(surface, self.limit, out=surface)
+        np.maximum(surface, -self.limit, out=surface)
+        return known
+
+    def curved(self, known: Floats) -> Floats:
+        """Return the kernel components of what is known."""
+        narrow, bias, line = self._folded
+        near = narrow @ known
+        near += bias
+        np.exp(near, out=near)
+        components: Floats = self.projection @ near
+        components *= math.exp(-0.5 * float(known @ known) / KERNEL_WIDTH**2)
+        components += line @ known
+        components -= self.centre
+        return components
 
 
-def fit_feature_tables(texts: Sequence[str], embeddings: NDArray[np.float32]) -> FeatureTables:
-    """Return tables fitted on prompts: no outcome is looked at."""
+_GAINS = np.full(len(SURFACE_NAMES), BUILD_GAIN, np.float32)
+_GAINS[:READ_BY_HEADS] = SURFACE_GAIN
+
+
+def fit_feature_tables(
+    texts: Sequence[str],
+    embeddings: NDArray[np.float32],
+    *,
+    shares: Sequence[float] | None = None,
+) -> FeatureTables:
+    """Return tables fitted on prompts: no outcome is looked at.
+
+    `shares` says how much of the kernel's attention each prompt gets, as where a small source is to
+    count as much as a large one.
+    """
     rows = np.asarray(embeddings, np.float64)
     if rows.ndim != 2 or len(rows) != len(texts) or len(rows) <= COMPONENTS:
         raise InvalidInput(
@@ -313,28 +152,93 @@ def fit_feature_tables(texts: Sequence[str], embeddings: NDArray[np.float32]) ->
             value=rows.shape,
         )
     components, offset = _half_whitened(rows)
-    mean, gain = _signal_scales(np.array([surface_signals(text).values for text in texts]))
-    return FeatureTables(components, offset, mean, gain)
+    values = np.array([surface_signals(text).values for text in texts], np.float64)
+    mean, gain = _signal_scales(values)
+    scaled = np.clip((values - mean) * gain, -SURFACE_CLIP * _GAINS, SURFACE_CLIP * _GAINS)
+    known = np.column_stack([rows @ components.T - offset, scaled]).astype(np.float64)
+    return FeatureTables(components, offset, mean, gain, *_fit_kernel(known, shares))
 
 
 def _half_whitened(rows: NDArray[np.float64]) -> tuple[Floats, Floats]:
     """Return the first principal axes, each over its fourth root, the block at mean square 1."""
     mean = rows.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
-    top = np.argsort(values)[::-1][:COMPONENTS]
-    variance, axes = np.maximum(values[top], 1e-12), vectors[:, top].T
-    strongest = np.abs(axes).argmax(axis=1)
-    axes = axes * np.sign(axes[np.arange(len(axes)), strongest])[:, None]  # eigh leaves it open
+    variance, axes = _principal(rows, COMPONENTS)
     scaled = axes * variance[:, None] ** -0.25 / math.sqrt(np.sqrt(variance).sum())
     return scaled.astype(np.float32), (scaled @ mean).astype(np.float32)
 
 
-def _signal_scales(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def _principal(
+    rows: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the greatest variances and their axes as rows, the sign of each settled."""
+    values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
+    top = np.argsort(values)[::-1][:count]
+    axes = vectors[:, top].T
+    strongest = np.abs(axes).argmax(axis=1)
+    axes = axes * np.sign(axes[np.arange(len(axes)), strongest])[:, None]  # eigh leaves it open
+    return np.maximum(values[top], 1e-12), axes
+
+
+def _signal_scales(values: NDArray[np.float64]) -> tuple[Floats, Floats]:
     """Return the mean of each signal and its gain; a signal that never moves keeps its unit."""
-    wide = values.astype(np.float64)
-    deviation = wide.std(axis=0)
-    gain = SURFACE_GAIN / np.where(deviation > 1e-6, deviation, 1.0)
-    return wide.mean(axis=0).astype(np.float32), gain.astype(np.float32)
+    deviation = values.std(axis=0)
+    gain = _GAINS / np.where(deviation > 1e-6, deviation, 1.0)
+    return values.mean(axis=0).astype(np.float32), gain.astype(np.float32)
+
+
+def _fit_kernel(
+    known: NDArray[np.float64], shares: Sequence[float] | None
+) -> tuple[Floats, Floats, Floats]:
+    """Return landmarks, projection and centre: kernel principal components by Nyström's method.
+
+    Each component is divided by the fourth root of its variance, and all of them by what makes
+    their mean squared norm 1, as those of the embedding.
+    """
+    rows = _drawn(known, shares)
+    landmarks = _landmarks(rows, min(LANDMARKS, len(rows)))
+    values, vectors = np.linalg.eigh(_kernel(landmarks, landmarks))
+    kept = values > _LEAST_VARIANCE * values.max()
+    whitener = vectors[:, kept] / np.sqrt(values[kept])
+    mapped = _kernel(rows, landmarks) @ whitener
+    variance, axes = _principal(mapped, KERNEL_COMPONENTS)
+    scale = variance[:, None] ** -0.25 / math.sqrt(np.sqrt(variance).sum())
+    found = (axes * scale) @ whitener.T
+    projection = np.zeros((KERNEL_COMPONENTS, len(landmarks)))
+    projection[: len(found)] = found
+    centre = projection @ _kernel(rows, landmarks).mean(axis=0)
+    return tuple(a.astype(np.float32) for a in (landmarks, projection, centre))  # type: ignore[return-value]
+
+
+def _kernel(rows: NDArray[np.float64], landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+    inner = rows @ landmarks.T
+    squares = (rows**2).sum(axis=1)[:, None] + (landmarks**2).sum(axis=1) - 2.0 * inner
+    near = np.exp(-np.maximum(squares, 0.0) / (2.0 * KERNEL_WIDTH**2))
+    return np.asarray(KERNEL_HEIGHT * near + KERNEL_LINEAR * inner)
+
+
+def _drawn(known: NDArray[np.float64], shares: Sequence[float] | None) -> NDArray[np.float64]:
+    """Return the rows that the kernel is fitted on, whatever order they came in."""
+    given = np.ones(len(known)) if shares is None else np.asarray(shares, np.float64)
+    order = np.lexsort(known.T[::-1].round(4))
+    known, given = known[order], given[order]
+    if len(known) <= _FITTED_ON:
+        return known
+    generator = np.random.default_rng(_FITTED_ON)
+    chosen = generator.choice(len(known), _FITTED_ON, replace=False, p=given / given.sum())
+    return known[np.sort(chosen)]
+
+
+def _landmarks(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return the centres of so many clusters (Lloyd's rounds from rows drawn at random)."""
+    generator = np.random.default_rng(count)
+    centres = rows[np.sort(generator.choice(len(rows), count, replace=False))].copy()
+    for _ in range(_LLOYD_ROUNDS):
+        nearest = ((centres**2).sum(axis=1) - 2.0 * rows @ centres.T).argmin(axis=1)
+        sizes = np.bincount(nearest, minlength=count)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, nearest, rows)
+        centres[sizes > 0] = sums[sizes > 0] / sizes[sizes > 0, None]
+    return centres
 
 
 # Embedders whose vectors share one space share one table; the ids are theirs, spelled here since
@@ -358,10 +262,14 @@ def _shipped() -> Mapping[str, Floats]:
 def feature_tables(embedder_id: str, dim: int) -> FeatureTables:
     """Return the shipped tables of an embedder, or a fixed projection for one we never fitted."""
     shipped, space = _shipped(), SPACES.get(embedder_id)
-    mean, gain = shipped["signals.mean"], shipped["signals.gain"]
-    if space is None:
-        return FeatureTables(_random_axes(dim), np.zeros(COMPONENTS, np.float32), mean, gain)
-    return FeatureTables(shipped[f"{space}.components"], shipped[f"{space}.offset"], mean, gain)
+    axes = (shipped[f"{space}.components"], shipped[f"{space}.offset"]) if space else None
+    kernel = (shipped[f"{space or 'static'}.{part}"] for part in KERNEL_PARTS)
+    return FeatureTables(
+        *(axes or (_random_axes(dim), np.zeros(COMPONENTS, np.float32))),
+        shipped["signals.mean"],
+        shipped["signals.gain"],
+        *kernel,
+    )
 
 
 def _random_axes(dim: int) -> Floats:
@@ -385,9 +293,12 @@ def schema_id(embedder_id: str, tables: FeatureTables | None = None) -> str:
 
 
 def scaled_signals(signals: SurfaceSignals) -> Floats:
-    """Return the signals with the shipped scales, clipped as in the vector."""
+    """Return the signals that the heads read, with the shipped scales, clipped."""
     shipped = _shipped()
-    scaled = (signals.values - shipped["signals.mean"]) * shipped["signals.gain"]
+    first = slice(READ_BY_HEADS)
+    scaled = (signals.values[first] - shipped["signals.mean"][first]) * shipped["signals.gain"][
+        first
+    ]
     limit = SURFACE_GAIN * SURFACE_CLIP
     clipped: Floats = np.minimum(np.maximum(scaled, -limit), limit)
     return clipped
@@ -399,16 +310,10 @@ def encode_vector(
     tables: FeatureTables,
     task: str | None = None,
 ) -> Floats:
-    """Return the learner's vector; where no token was embedded its components are zero."""
+    """Return the learner's vector; where no token was embedded, of the signals alone."""
     vector = np.zeros(VECTOR_DIM, np.float32)
     vector[0] = 1.0
-    if embedding is not None and embedding.any():
-        np.subtract(tables.components @ embedding, tables.offset, out=vector[1:SURFACE_START])
-    surface = vector[SURFACE_START:TASK_START]
-    np.subtract(signals.values, tables.signal_mean, out=surface)
-    np.multiply(surface, tables.signal_gain, out=surface)
-    np.minimum(surface, SURFACE_GAIN * SURFACE_CLIP, out=surface)
-    np.maximum(surface, -SURFACE_GAIN * SURFACE_CLIP, out=surface)
+    vector[1:TASK_START] = tables.curved(tables.known(signals, embedding))
     if task is not None:
         vector[TASK_START:] = task_columns(task)
     return vector
@@ -427,3 +332,11 @@ def task_columns(task: str) -> Floats:
     columns[second] = math.sqrt(0.5) * (1 if code & 2 else -1)
     columns.flags.writeable = False
     return columns
+
+
+__all__ = [
+    "CLIP_CHARS", "COMPONENTS", "KERNEL_COMPONENTS", "KERNEL_PARTS", "LAYOUT", "SPACES",
+    "SURFACE_NAMES", "TASK_COLUMNS", "TASK_START", "VECTOR_DIM", "FeatureTables", "Floats",
+    "SurfaceSignals", "clip_text", "encode_vector", "feature_tables", "fit_feature_tables",
+    "scaled_signals", "schema_id", "surface_signals", "task_columns",
+]  # fmt: skip

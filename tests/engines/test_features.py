@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 from conduit.engines.embeddings.static import StaticEmbedder
 from conduit.engines.features import (
     COMPONENTS,
+    KERNEL_COMPONENTS,
+    KERNEL_HEIGHT,
+    KERNEL_LINEAR,
+    KERNEL_WIDTH,
+    KNOWN,
     SURFACE_NAMES,
-    SURFACE_START,
     TASK_COLUMNS,
     TASK_START,
     VECTOR_DIM,
@@ -76,6 +80,19 @@ def signal(text: str, name: str) -> float:
         ("uppercase", "SHOUTING loudly", "shouting loudly"),
         ("non_ascii", "große Straße", "grosse Strasse"),
         ("word_length", "incomprehensible terminology", "a b c d"),
+        ("commas", "red, green, blue", "red green blue"),
+        ("sentences", "It rains. It pours. Why?", "It rains and pours"),
+        ("sentence_length", "one two three four five six.", "one. two. three."),
+        ("latex", "Let $x$ be \\frac{1}{2}", "Let x be a half"),
+        ("brackets", "f(a[0])", "f of a"),
+        ("quotes", 'He said "no" to it', "He said no to it"),
+        ("opens_upper", "Who is it", "who is it"),
+        ("upper_per_word", "Ada met Alan in Rome", "she met him in town"),
+        ("digits", "12 and 345", "12 and 3"),
+        ("longest_line", "one long line of words\nb", "one\nlong\nline\nof"),
+        ("snippets", ">>> add(2, 3)", "add two and three"),
+        ("equation", "x = 3", "x is 3"),
+        ("blanks", "The capital is ____.", "The capital is big."),
     ],
 )
 def test_each_signal_tells_two_texts_apart(name: str, more: str, less: str) -> None:
@@ -189,7 +206,7 @@ def test_every_text_has_a_finite_vector(text: str, repeats: int, task: str | Non
     assert np.isfinite(signals.values).all()
     assert signals.token_estimate >= 1
     assert np.isfinite(vector).all()
-    assert np.abs(vector).max() <= 1.0
+    assert np.abs(vector).max() <= 2.0
 
 
 def seconds(call: Callable[[], object], repeats: int, calls: int = 10) -> float:
@@ -246,27 +263,36 @@ def test_a_megabyte_costs_no_more_than_its_ends() -> None:
 # --- the vector ------------------------------------------------------------------------------
 
 
-def test_the_layout_is_bias_components_signals_task() -> None:
+def test_the_layout_is_bias_components_task() -> None:
     """29 numbers describe a query, 8 more its task, and each block stands where it is said to."""
-    assert SURFACE_START == 1 + COMPONENTS == 9
-    assert TASK_START == SURFACE_START + len(SURFACE_NAMES) == 29
+    assert TASK_START == 1 + KERNEL_COMPONENTS == 29
     assert VECTOR_DIM == TASK_START + TASK_COLUMNS == 37
     assert len(set(SURFACE_NAMES)) == len(SURFACE_NAMES)
 
 
 def test_a_vector_has_every_block(embedder: StaticEmbedder, tables: FeatureTables) -> None:
-    """The bias is one, components follow from the embedding, signals are clipped z-scores."""
+    """The bias is one, the components follow from what is known, the task has its columns."""
     text = "Which of these is NOT a prime?\nA. 2\nB. 4"
     signals, row = surface_signals(text), embedder.embed([text])[0]
     vector = encode_vector(signals, row, tables, "quiz")
     assert vector.dtype == np.float32
     assert vector[0] == 1.0
-    np.testing.assert_allclose(
-        vector[1:SURFACE_START], tables.components @ row - tables.offset, rtol=1e-5
-    )
+    known = tables.known(signals, row)
+    np.testing.assert_allclose(known[:COMPONENTS], tables.components @ row - tables.offset, 1e-5)
     z = (signals.values - tables.signal_mean) * tables.signal_gain
-    np.testing.assert_allclose(vector[SURFACE_START:TASK_START], np.clip(z, -0.6, 0.6), rtol=1e-5)
+    np.testing.assert_allclose(known[COMPONENTS:], np.clip(z, -tables.limit, tables.limit), 1e-5)
+    np.testing.assert_array_equal(vector[1:TASK_START], tables.curved(known))
     np.testing.assert_array_equal(vector[TASK_START:], task_columns("quiz"))
+
+
+def test_components_are_those_of_the_kernel(tables: FeatureTables) -> None:
+    """They are the projected kernel to the landmarks, worked out here the long way."""
+    known = np.random.default_rng(0).uniform(-0.6, 0.6, KNOWN).astype(np.float32)
+    away = ((tables.landmarks - known) ** 2).sum(axis=1)
+    kernel = KERNEL_HEIGHT * np.exp(-away / (2 * KERNEL_WIDTH**2))
+    kernel += KERNEL_LINEAR * tables.landmarks @ known
+    expected = tables.projection @ kernel - tables.centre
+    np.testing.assert_allclose(tables.curved(known), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("embedding", [None, np.zeros(256, np.float32)], ids=["none", "zero"])
@@ -275,11 +301,11 @@ def test_without_an_embedding_the_signals_remain(
 ) -> None:
     """No embedding, or one of a text without tokens: its components are zero, the rest is not."""
     signals = surface_signals("What is 2+2?")
-    with_it = encode_vector(signals, embedder.embed(["What is 2+2?"])[0], tables)
-    without = encode_vector(signals, embedding, tables)
-    assert not without[1:SURFACE_START].any()
-    np.testing.assert_array_equal(without[SURFACE_START:], with_it[SURFACE_START:])
-    assert not without[TASK_START:].any()
+    with_it = tables.known(signals, embedder.embed(["What is 2+2?"])[0])
+    without = tables.known(signals, embedding)
+    assert not without[:COMPONENTS].any()
+    np.testing.assert_array_equal(without[COMPONENTS:], with_it[COMPONENTS:])
+    assert encode_vector(signals, embedding, tables)[1:TASK_START].any()
 
 
 def test_one_vector_does_not_write_into_another(tables: FeatureTables) -> None:

@@ -27,7 +27,7 @@ from conduit.engines.bandits.base import (
     Step,
 )
 
-RIDGE = 40.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
+RIDGE = 10.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
 FOLD_EVERY = 32  # updates of a row that are added to A in one product
 REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
