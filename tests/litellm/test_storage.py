@@ -1,0 +1,81 @@
+"""What is learned outlives a process, and processes that share a database learn together."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from litellm import Router
+
+from conduit.storage.migrations import upgrade
+from conduit_litellm import ConduitRoutingStrategy
+from tests.litellm.conftest import ask
+
+ROOT = Path(__file__).parents[2]
+RATINGS = 60
+# Two deployments of equal price, of which only ratings tell which is the better one.
+MODELS = [
+    {
+        "model_name": "g",
+        "litellm_params": {"model": f"openai/model-{name}", "api_key": "k", "mock_response": "Yes."},
+        "model_info": {"id": name, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6},
+    }
+    for name in ("good", "bad")
+]
+OTHER_PROCESS = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from litellm import Router
+from conduit_litellm import ConduitRoutingStrategy
+from tests.litellm.test_storage import MODELS, rate
+with ConduitRoutingStrategy(database_url=sys.argv[1], preferences="quality", seed=1) as strategy:
+    rate(Router(model_list=MODELS), strategy)
+"""
+
+
+def rate(router: Router, strategy: ConduitRoutingStrategy) -> None:
+    """Ask, and rate each answer by who gave it."""
+    ConduitRoutingStrategy.setup_strategy(router, strategy)
+    for k in range(RATINGS):
+        response = router.completion(model="g", messages=ask(f"Question {k}?"))
+        good = strategy.decision(response).selected_model == "good"
+        strategy.record_feedback(response, quality_score=float(good))
+
+
+async def shares(router: Router, n: int = 40) -> float:
+    """Return the share of requests that the better deployment gets."""
+    served = [await router.acompletion(model="g", messages=ask(f"Now {k}?")) for k in range(n)]
+    return sum(r._hidden_params["model_id"] == "good" for r in served) / n
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_two_processes_learn_together_and_a_third_starts_where_they_ended(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    """Ratings of another process move this one's choices, and those of one that starts later."""
+    if kind == "sqlite":
+        url = f"sqlite+aiosqlite:///{tmp_path}/learned.db"
+    else:
+        url = request.getfixturevalue("fresh_database")
+        await asyncio.to_thread(upgrade, url)
+    router = Router(model_list=MODELS)
+    strategy = ConduitRoutingStrategy(database_url=url, preferences="quality", seed=2)
+    async with ConduitRoutingStrategy.setup_strategy(router, strategy):
+        await router.acompletion(model="g", messages=ask("hello"))  # the pool is there
+        command = [sys.executable, "-c", OTHER_PROCESS, url]
+        await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=True)
+        pool = next(iter(next(iter(strategy._seats.values())).pools.values()))
+        end = time.monotonic() + 10.0
+        while pool.router.learner.applied < RATINGS and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        assert await shares(router) >= 0.8
+    later = Router(model_list=MODELS)
+    async with ConduitRoutingStrategy(database_url=url, preferences="quality", seed=3) as third:
+        ConduitRoutingStrategy.setup_strategy(later, third)
+        assert await shares(later) >= 0.8
+        assert third.stats().lost == 0
