@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ REPLACED = ("get_available_deployment", "async_get_available_deployment",
 
 # What LiteLLM hands over instead of the prompt of an image, a speech and the like.
 PLACEHOLDER = [{"role": "user", "content": "prompt"}]
+
+LOOKUP_S = 0.5  # at most; RedisCache gives a lookup up much sooner
 
 
 @dataclass(slots=True)
@@ -63,11 +67,20 @@ def _marks(*args: Any, **kwargs: Any) -> Iterator[Callable[[Any], Any]]:
         _request.reset(token)
 
 
+def _told(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a request, with its prompt where LiteLLM leaves that out."""
+    told, on_its_way = dict(request), _request.get()
+    if told["messages"] == PLACEHOLDER and on_its_way is not None:
+        told["messages"] = on_its_way.prompt
+    return told
+
+
 def _is_of(owner: object, value: Any) -> bool:
     """Return whether a value is the owner or a method of it, which LiteLLM may have wrapped."""
     return value is owner or getattr(inspect.unwrap(value), "__self__", None) is owner
 
 
+Recall = Callable[..., Future[Any] | None]
 Decide = Callable[..., Deployment]
 MakePool = Callable[[str, Sequence[Deployment]], Pool]
 
@@ -75,10 +88,16 @@ MakePool = Callable[[str, Sequence[Deployment]], Pool]
 class Seat(CustomRoutingStrategyBase):
     """The strategy of one LiteLLM router, with the pools of its groups."""
 
-    def __init__(self, router: Any, strategy: Any, decide: Decide, make_pool: MakePool) -> None:
-        """Take over the router's last step; `decide` chooses, `make_pool` opens a group."""
+    def __init__(
+        self, router: Any, strategy: Any, recall: Recall, decide: Decide, make_pool: MakePool
+    ) -> None:
+        """Take over the router's last step: `decide` chooses, `make_pool` opens a group.
+
+        `recall` starts a lookup that deciding is better with, if there is one.
+        """
         self.router = router
         self.pools: dict[str, Pool] = {}
+        self._recall = recall
         self._decide = decide
         self._make_pool = make_pool
         self._lock = threading.Lock()
@@ -142,6 +161,9 @@ class Seat(CustomRoutingStrategyBase):
     ) -> Any:
         """Return a healthy deployment of the group, chosen by what was learned."""
         request = {"messages": messages, "input": input, "request_kwargs": request_kwargs}
+        lookup = self._recall(**_told(request))
+        if lookup is not None:  # the whole call holds this thread up anyway
+            wait([lookup], LOOKUP_S)
         return select(
             self.router,
             self._chooser(request),
@@ -161,6 +183,9 @@ class Seat(CustomRoutingStrategyBase):
         """Return a healthy deployment of the group, chosen by what was learned."""
         kwargs: dict[str, Any] = {} if request_kwargs is None else request_kwargs
         request = {"messages": messages, "input": input, "request_kwargs": kwargs}
+        lookup = self._recall(**_told(request))
+        if lookup is not None:
+            await asyncio.wait([asyncio.wrap_future(lookup)], timeout=LOOKUP_S)
         return await select_async(
             self.router,
             self._chooser(request),
@@ -171,11 +196,7 @@ class Seat(CustomRoutingStrategyBase):
 
     def _chooser(self, request: Mapping[str, Any]) -> Any:
         def choose(group: str, healthy: Sequence[Deployment]) -> Deployment:
-            on_its_way = _request.get()
-            told = dict(request)
-            if told["messages"] == PLACEHOLDER and on_its_way is not None:
-                told["messages"] = on_its_way.prompt
-            return self._decide(self, group, healthy, **told)
+            return self._decide(self, group, healthy, **_told(request))
 
         return choose
 

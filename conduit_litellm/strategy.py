@@ -19,7 +19,7 @@ from litellm.types.router import CustomRoutingStrategyBase
 
 from conduit.cache.base import open_cache
 from conduit.core.errors import ConfigurationError, UnknownDecision, finite, unknown_name
-from conduit.core.models import Feedback, ModelArm, Preferences, Query, RoutingDecision
+from conduit.core.models import Feedback, ModelArm, Preferences, RoutingDecision
 from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
 from conduit.engines.bandits.policies import create_policy
@@ -31,10 +31,12 @@ from conduit_litellm.entry_points import router_of
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
 from conduit_litellm.judging import Evaluate, Judging
 from conduit_litellm.pools import Pool, ridge_policy
+from conduit_litellm.requests import group_of, note_in_metadata, query_of
 from conduit_litellm.seat import Seat
 from conduit_litellm.selection import of_other_groups, shuffled
+from conduit_litellm.shared_cache import SharedCache
 from conduit_litellm.utils import Deployment, deployment_id, text_of
-from conduit_litellm.worker import Worker
+from conduit_litellm.worker import Worker, running_loop
 
 log = logging.getLogger("conduit_litellm")
 
@@ -112,7 +114,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         self._seed = seed
         self._database_url = database_url
         self._judge = None if evaluator is None else Judging(evaluator)
-        cache = open_cache(cache_enabled or redis_url is not None, redis_url, cache_ttl)
+        self._shared = None if redis_url is None else SharedCache(redis_url, cache_ttl)
+        cache = self._shared or open_cache(cache_enabled, ttl_s=cache_ttl)
         self._analyzer = Analyzer(embedding_model, cache=cache)
         self._seats: dict[int, Seat] = {}
         self._lock = threading.Lock()
@@ -145,7 +148,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             seat = self._seats.get(id(router))
             if seat is None:
                 self._open()
-                seat = Seat(router, self, self._decide, self._pool)
+                seat = Seat(router, self, self._recall, self._decide, self._pool)
                 seat.take()
                 self._seats[id(router)] = seat
                 _register(self._logger)
@@ -153,13 +156,13 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     def _open(self) -> None:
         """Open what needs an event loop, where anything does."""
-        if self._worker is not None:
-            return
-        if self._given is not None and self._given.durable:
-            self._worker = Worker(_running_loop())
-        elif self._database_url is not None:
+        if self._worker is None and self._given is not None and self._given.durable:
+            self._worker = Worker(running_loop())
+        elif self._worker is None and self._given is None and self._database_url is not None:
             self._worker = Worker()
             self._store = self._worker.run(_opened(self._database_url))
+        if self._shared is not None and self._given is None:
+            self._shared.start()
 
     def cleanup(self) -> None:
         """Leave every router, unregister the callbacks, and write and close what is open."""
@@ -172,6 +175,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             store, self._store = self._store, None
         if self._judge is not None:
             self._judge.flush()
+        if self._shared is not None:
+            self._shared.stop()
         if worker is not None:
             worker.flush()
             if store is not None:
@@ -230,6 +235,19 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             self._worker.run(pool.router.start())
         return pool
 
+    def _recall(
+        self, *, messages: Any, input: Any, request_kwargs: dict[str, Any] | None
+    ) -> Future[Any] | None:
+        """Return the lookup of a request's features in Redis, which deciding does not wait for."""
+        if self._shared is None:
+            return None
+        try:
+            query = query_of(text_of(messages, input), request_kwargs)
+            return self._shared.fetch(self._analyzer.key(query))
+        except Exception as error:  # noqa: BLE001  deciding meets it again, and counts it
+            log.debug("Redis is not asked: %s", type(error).__name__)
+            return None
+
     def _decide(
         self,
         seat: Seat,
@@ -249,7 +267,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             if self._counts["other"]["fallbacks"] == 1:
                 log.exception("Conduit could not decide; LiteLLM's simple shuffle does")
             log.debug("Simple shuffle decides for %s: %s", group, type(error).__name__)
-            return shuffled(seat.router, _group_of(group, healthy), healthy, request_kwargs)
+            return shuffled(seat.router, group_of(group, healthy), healthy, request_kwargs)
 
     def _chosen(
         self,
@@ -262,13 +280,13 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         if self._one_pool:
             healthy = [*healthy, *of_other_groups(seat.router, group, healthy, request_kwargs)]
         offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
-        name = ALL if self._shares else _group_of(group, healthy)
+        name = ALL if self._shares else group_of(group, healthy)
         pool = seat.pool(name, list(offered.values()))
-        decision = pool.decide(_query(text, request_kwargs), offered)
+        decision = pool.decide(query_of(text, request_kwargs), offered)
         chosen = offered[decision.selected_model]
         self._remember(_Trip(decision, pool, text))
         seat.note(decision.id)
-        _note_in_metadata(request_kwargs, decision.id)
+        note_in_metadata(request_kwargs, decision.id)
         log.info("Conduit selected %s for %s", decision.selected_model, group)
         # The attempt's own model_info carries the decision: LiteLLM copies it for each attempt.
         return {**chosen, "model_info": {**chosen["model_info"], DECISION_ID: decision.id}}
@@ -415,37 +433,6 @@ def _policy(
     return policy
 
 
-def _group_of(group: str, healthy: Sequence[Deployment]) -> str:
-    """Return the group's own name where the request used an alias or a pattern."""
-    names = {d.get("model_name") for d in healthy}
-    return str(names.pop()) if len(names) == 1 else group
-
-
-def _query(text: str, request_kwargs: Mapping[str, Any] | None) -> Query:
-    """Return what is routed; `conduit_task` and `conduit_preferences` in metadata are heeded."""
-    given = request_kwargs or {}
-    metadata = given.get("metadata") or given.get("litellm_metadata")
-    said = metadata if isinstance(metadata, Mapping) else {}
-    user, task = given.get("user"), said.get("conduit_task")
-    wanted = said.get("conduit_preferences")
-    return Query(
-        text=text,
-        user_id=str(user) if user else None,
-        task=str(task) if task else None,
-        preferences=None if wanted is None else Preferences.of(wanted),
-    )
-
-
-def _note_in_metadata(request_kwargs: dict[str, Any] | None, decision_id: str) -> None:
-    """Let the user's own callbacks see the decision where LiteLLM keeps a request's metadata."""
-    if request_kwargs is None:
-        return
-    name = "litellm_metadata" if "litellm_metadata" in request_kwargs else "metadata"
-    metadata = request_kwargs.setdefault(name, {})
-    if isinstance(metadata, dict):
-        metadata[DECISION_ID] = decision_id
-
-
 def _asking_router() -> Any:
     """Return the LiteLLM router that takes the strategy, which LiteLLM itself does not say."""
     frame = sys._getframe(2)
@@ -475,13 +462,6 @@ def _unregister(logger: ConduitFeedbackLogger) -> None:
         found = getattr(litellm, name, None)
         if isinstance(found, list):
             found[:] = [callback for callback in found if callback is not logger]
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 async def _opened(url: str) -> Store:

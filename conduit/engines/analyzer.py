@@ -57,7 +57,7 @@ class Analyzer:
         """Return the features of a query without holding up the event loop."""
         if not self.embedder.blocking and not self._remote:
             return self.analyse_now(query)
-        key = self._key(query)
+        key = self.key(query)
         found = await self.cache.get(key)
         if found is not None and self._fits(found):
             return found
@@ -70,9 +70,9 @@ class Analyzer:
 
     def analyse_now(self, query: Query) -> QueryFeatures:
         """Return the features in this thread, however long the embedder takes."""
-        key = self._key(query)
+        key = self.key(query)
         found = self.cache.get_now(key)
-        if found is not None:
+        if found is not None and self._fits(found):
             return found
         text = features.clip_text(query.text)
         return self._kept(key, self._features(query, text, *self._embedded(text)))
@@ -86,7 +86,8 @@ class Analyzer:
             self.cache.put(key, result)
         return result
 
-    def _key(self, query: Query) -> str:
+    def key(self, query: Query) -> str:
+        """Return the name under which the cache has the features of a query."""
         return cache_key(self.embedder.id, self.schema, query.text, query.task)
 
     # many texts --------------------------------------------------------------------------------

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+import redis
 from litellm import Router
 
 from conduit.storage.migrations import upgrade
 from conduit_litellm import ConduitRoutingStrategy
-from tests.litellm.conftest import ask
+from tests.litellm.conftest import ask, until
+from tests.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 RATINGS = 60
@@ -21,7 +22,11 @@ RATINGS = 60
 MODELS = [
     {
         "model_name": "g",
-        "litellm_params": {"model": f"openai/model-{name}", "api_key": "k", "mock_response": "Yes."},
+        "litellm_params": {
+            "model": f"openai/model-{name}",
+            "api_key": "k",
+            "mock_response": "Yes.",
+        },
         "model_info": {"id": name, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6},
     }
     for name in ("good", "bad")
@@ -70,12 +75,69 @@ async def test_two_processes_learn_together_and_a_third_starts_where_they_ended(
         command = [sys.executable, "-c", OTHER_PROCESS, url]
         await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=True)
         pool = next(iter(next(iter(strategy._seats.values())).pools.values()))
-        end = time.monotonic() + 10.0
-        while pool.router.learner.applied < RATINGS and time.monotonic() < end:
-            await asyncio.sleep(0.05)
+        await until(lambda: pool.router.learner.applied >= RATINGS)
         assert await shares(router) >= 0.8
     later = Router(model_list=MODELS)
     async with ConduitRoutingStrategy(database_url=url, preferences="quality", seed=3) as third:
         ConduitRoutingStrategy.setup_strategy(later, third)
         assert await shares(later) >= 0.8
         assert third.stats().lost == 0
+
+
+def patient(redis_url: str) -> ConduitRoutingStrategy:
+    """Return a strategy that gives Redis the time that a busy machine takes."""
+    strategy = ConduitRoutingStrategy(redis_url=redis_url)
+    assert strategy._shared is not None
+    strategy._shared.timeout_s = 10.0
+    return strategy
+
+
+def analysed(strategy: ConduitRoutingStrategy) -> int:
+    """Return how many texts a strategy had to work out by itself."""
+    return strategy._analyzer.stats.analysed
+
+
+def connections(redis_url: str) -> int:
+    """Return how many connections of ours a Redis has."""
+    with redis.Redis.from_url(redis_url) as client:
+        return sum(c["name"] == "conduit-cache" for c in client.client_list())
+
+
+async def test_redis_keeps_features_for_other_processes(redis_url: str) -> None:
+    """What one strategy worked out of a text is found by another that never saw the text."""
+    for new in (5, 0):
+        router = Router(model_list=MODELS)
+        async with patient(redis_url) as strategy:
+            ConduitRoutingStrategy.setup_strategy(router, strategy)
+            for k in range(5):
+                await router.acompletion(model="g", messages=ask(f"Question {k}?"))
+            assert analysed(strategy) == new
+            assert connections(redis_url) == 1
+        assert connections(redis_url) == 0
+
+
+def test_redis_is_asked_by_synchronous_calls_after_every_set_up(redis_url: str) -> None:
+    """What was kept is found, and each cleanup disconnects what the next set-up opens anew."""
+    router, strategy = Router(model_list=MODELS), patient(redis_url)
+    for turn in range(3):
+        with ConduitRoutingStrategy.setup_strategy(router, strategy):
+            router.completion(model="g", messages=ask(f"Turn {turn}?"))
+        assert connections(redis_url) == 0
+    assert analysed(strategy) == 3
+    with patient(redis_url) as other:
+        ConduitRoutingStrategy.setup_strategy(router, other)
+        for turn in range(3):
+            router.completion(model="g", messages=ask(f"Turn {turn}?"))
+        assert analysed(other) == 0
+
+
+async def test_without_its_redis_a_strategy_goes_on(redis_server: RedisServer) -> None:
+    """A Redis that is gone costs nothing but the cache: every request is still decided."""
+    url = redis_server.url
+    redis_server.stop()
+    router = Router(model_list=MODELS)
+    async with ConduitRoutingStrategy(redis_url=url) as strategy:
+        ConduitRoutingStrategy.setup_strategy(router, strategy)
+        assert 0.0 <= await shares(router) <= 1.0
+        assert strategy.stats().fallbacks == 0
+        assert sum(strategy.stats().decisions.values()) == 40
