@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from conduit.core.decisions import RoutingDecision
-from conduit.core.errors import InvalidInput, finite, optional_finite, unknown_name
+from conduit.core.errors import InvalidInput, optional_finite, unknown_name
 
 T = TypeVar("T")
 
@@ -75,10 +75,12 @@ def quality_of(
     The finest of what was given counts: a score as it is; else stars, evenly from 1 (nothing) to
     5 (all); else whether expectations were met, 1 or 0.
     """
-    if quality_score is not None:
-        return finite(quality_score, "quality_score", low=0.0, high=1.0)
-    if user_rating is not None:
-        return (finite(user_rating, "user_rating", low=1.0, high=5.0) - 1.0) / 4.0
+    score = optional_finite(quality_score, "quality_score", low=0.0, high=1.0)
+    stars = optional_finite(user_rating, "user_rating", low=1.0, high=5.0)
+    if score is not None:
+        return score
+    if stars is not None:
+        return (stars - 1.0) / 4.0
     if met_expectations is not None:
         return 1.0 if met_expectations else 0.0
     return None

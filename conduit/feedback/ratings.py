@@ -1,4 +1,4 @@
-"""Explicit feedback: one quality of what a user said, and a correction for who says anything.
+"""Ratings: a correction for who gives any.
 
 Users who are dissatisfied rate more often, so the mean of the ratings is below the quality of the
 answers, most of all for the model that is used most. Within one class of implicit signal (no error
@@ -23,12 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from conduit.core.errors import InvalidInput, finite, optional_finite
-
-# What a user who only says that the answer did, or did not, meet expectations would have rated: a
-# satisfied one gives 4.6 stars of 5, a disappointed one 1.4.
-MET_QUALITY: Final = 0.9
-UNMET_QUALITY: Final = 0.1
+from conduit.core.errors import InvalidInput, finite
 
 _LEAST_WEIGHT: Final = 0.2  # of a rating's correction
 _MOST_WEIGHT: Final = 10.0
@@ -38,33 +33,6 @@ _PRIOR_SURPLUS: Final = 50.0  # by which a model's own surplus in a class is dra
 _EM_STEPS: Final = 60
 _LEAST_ODDS: Final = 1e-6
 _PRIOR_RATINGS: Final = 4.0  # by which a class's mean is drawn towards what is expected of it
-
-
-def quality_of(
-    quality_score: float | None = None,
-    user_rating: float | None = None,
-    met_expectations: bool | None = None,
-) -> float | None:
-    """Return the quality in [0, 1] of what a user said, None where nothing was said.
-
-    The finest of the three counts: the score as it is; else the stars, (r - 1) / 4; else whether
-    expectations were met, 0.9 or 0.1.
-    """
-    score = optional_finite(quality_score, "quality_score", low=0.0, high=1.0)
-    stars = optional_finite(user_rating, "user_rating", low=1.0, high=5.0)
-    if met_expectations is not None and not isinstance(met_expectations, bool):
-        raise InvalidInput(
-            "met_expectations must be True, False or None",
-            field="met_expectations",
-            expected="True, False or None",
-        )
-    if score is not None:
-        return score
-    if stars is not None:
-        return (stars - 1.0) / 4.0
-    if met_expectations is None:
-        return None
-    return MET_QUALITY if met_expectations else UNMET_QUALITY
 
 
 class RatingCounts(NamedTuple):

@@ -14,11 +14,8 @@ from conduit.feedback.patience import (
     latency_signal,
 )
 from conduit.feedback.ratings import (
-    MET_QUALITY,
-    UNMET_QUALITY,
     QualityByModel,
     RatingPropensity,
-    quality_of,
 )
 from conduit.feedback.reliability import Reliability, ReliabilityTable, evidence_of
 from conduit.feedback.retries import (
@@ -35,11 +32,9 @@ from conduit.feedback.retries import (
 
 __all__ = [
     "DEFAULT_RULE",
-    "MET_QUALITY",
     "MIN_LATENCIES",
     "RETRY_RULES",
     "SIGNAL_RELIABILITY",
-    "UNMET_QUALITY",
     "WINDOW_S",
     "ErrorKind",
     "ErrorSignal",
@@ -60,7 +55,6 @@ __all__ = [
     "detect_error",
     "evidence_of",
     "latency_signal",
-    "quality_of",
     "retry_signal",
     "trace_of",
 ]

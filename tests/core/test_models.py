@@ -378,6 +378,7 @@ def test_no_opinion_is_no_quality() -> None:
 @pytest.mark.parametrize(
     ("said", "field"),
     [
+        ({"user_rating": 6, "quality_score": 0.5}, "user_rating"),
         ({}, "quality_score"),
         ({"quality_score": 1.1}, "quality_score"),
         ({"user_rating": 0}, "user_rating"),

@@ -1,4 +1,4 @@
-"""Ratings become one quality, and whoever rates, a model's quality is estimated right."""
+"""Whoever rates, a model's quality is estimated right."""
 
 from __future__ import annotations
 
@@ -11,62 +11,13 @@ from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput
 from conduit.feedback.ratings import (
-    MET_QUALITY,
-    UNMET_QUALITY,
     QualityByModel,
     RatingPropensity,
-    quality_of,
 )
 
 TRUTH = {"small": 0.6, "middle": 0.7, "large": 0.8}
 USE = {"small": 0.1, "middle": 0.2, "large": 0.7}
 OFTEN, SELDOM = 0.3, 0.02  # how often a decision with and without a bad signal is rated
-
-
-@pytest.mark.parametrize(
-    ("given_", "quality"),
-    [
-        ({}, None),
-        ({"quality_score": 0.3}, 0.3),
-        ({"user_rating": 1}, 0.0),
-        ({"user_rating": 4}, 0.75),
-        ({"user_rating": 5}, 1.0),
-        ({"met_expectations": True}, MET_QUALITY),
-        ({"met_expectations": False}, UNMET_QUALITY),
-        ({"quality_score": 0.2, "user_rating": 5, "met_expectations": True}, 0.2),
-        ({"user_rating": 2, "met_expectations": True}, 0.25),
-    ],
-)
-def test_the_finest_opinion_counts(given_: dict[str, float], quality: float | None) -> None:
-    """A score goes before stars, and stars before met expectations; any one suffices."""
-    assert quality_of(**given_) == quality  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("given_", "field"),
-    [
-        ({"quality_score": 1.1}, "quality_score"),
-        ({"quality_score": float("nan")}, "quality_score"),
-        ({"user_rating": 0}, "user_rating"),
-        ({"user_rating": 6, "quality_score": 0.5}, "user_rating"),
-        ({"met_expectations": 1}, "met_expectations"),
-    ],
-)
-def test_an_opinion_out_of_range_is_refused(given_: dict[str, float], field: str) -> None:
-    """Each of the three is checked, also where another one counts."""
-    with pytest.raises(InvalidInput) as caught:
-        quality_of(**given_)  # type: ignore[arg-type]
-    assert caught.value.field == field
-
-
-@given(st.floats(1, 5), st.floats(1, 5))
-def test_more_stars_are_no_worse(a: float, b: float) -> None:
-    """The mapping of stars rises with them and stays in [0, 1]."""
-    low, high = sorted((a, b))
-    first, second = quality_of(user_rating=low), quality_of(user_rating=high)
-    assert first is not None
-    assert second is not None
-    assert 0.0 <= first <= second <= 1.0
 
 
 # --- who rates --------------------------------------------------------------------------------
