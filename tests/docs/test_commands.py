@@ -33,7 +33,10 @@ MODELS = ("gpt-4o-mini", "gpt-4o")
 _UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bID\b")
 
 
-NAMES = {f"conduit {name}" for name in ("replay", "calibrate", "forget", "explain", "route", "db")}
+NAMES = {
+    f"conduit {name}"
+    for name in ("replay", "calibrate", "forget", "quarantine", "explain", "route", "db")
+}
 
 
 def of_help() -> Iterator[Command]:

@@ -38,6 +38,11 @@ async def test_a_judge_model_scores_the_answers_of_deployments(
     provider: LocalProvider, court: LocalProvider, deploy: Deploy
 ) -> None:
     """Each answer is judged once, by its prompt and text, and its score is learned."""
+    pytest.importorskip(
+        "pydantic_ai.models.openai",
+        reason="PydanticAI refuses the `openai` that this LiteLLM pins",
+        exc_type=ImportError,
+    )
     evaluator = judge_at(court)
     router = Router(model_list=[deploy("g", "gpt-4o", "a"), deploy("g", "units-only", "b")])
     async with ConduitRoutingStrategy(evaluator=evaluator, seed=1) as strategy:

@@ -112,6 +112,8 @@ async def test_every_kind_of_call_is_routed_and_credited(
     kind: str,
 ) -> None:
     """The decision is about the text of the call, its response names it, its answer is credited."""
+    if kind == "tools":
+        pytest.importorskip("mcp", reason="LiteLLM calls tools through the package `mcp`")
     models = [
         deploy("chat", "gpt-4o", "a"),
         deploy("chat", "gpt-4o-mini", "b"),
