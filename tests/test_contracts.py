@@ -27,7 +27,7 @@ PLANTS: list[tuple[str, Mapping[str, str]]] = [
     ("floors", {"conduit/storage/new.py": "import conduit.cache"}),
     ("floors", {"conduit/evaluation/new.py": "import conduit.feedback"}),
     ("floors", {"conduit/helpers.py": ""}),
-    ("front-doors", {"conduit/integrations/new.py": "import conduit_litellm"}),
+    ("front-doors", {"conduit/evaluation/new.py": "import conduit_litellm"}),
     ("engines", {"conduit/engines/embeddings/new.py": "import conduit.engines.executor"}),
     ("engines", {"conduit/engines/helpers.py": ""}),
     ("service", {"conduit/service/purse.py": "import conduit.service.loop"}),
