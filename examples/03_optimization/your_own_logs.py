@@ -21,12 +21,12 @@ table = ReplayTable(
 for policy in ("contextual_thompson", "thompson", "random"):
     print(replay(table, policy=policy, cost_weight=0.1, orders=3).summary())
 
-# contextual_thompson: quality 0.8061 ± 0.0275, $0.00139 per query
-#   after 100: utility 0.5807 ± 0.0106, regret -0.4000 ± 1.8536
-#   after 500: utility 0.7219 ± 0.0294, regret -59.3000 ± 14.0793
-#   after 600: utility 0.7364 ± 0.0251, regret -79.8500 ± 15.0340
+# contextual_thompson: quality 0.8022 ± 0.0219, $0.00138 per query
+#   after 100: utility 0.5723 ± 0.0089, regret 0.4333 ± 1.3090
+#   after 500: utility 0.7188 ± 0.0231, regret -57.7167 ± 11.0433
+#   after 600: utility 0.7332 ± 0.0201, regret -77.9167 ± 12.0445
 #   best single model (in hindsight): poet, utility 0.6033, quality 0.7033, $0.002
-#   best static mix at the same cost: quality 0.6508
+#   best static mix at the same cost: quality 0.6496
 # thompson: quality 0.6822 ± 0.0120, $0.0018 per query
 #   …
 # random: quality 0.6672 ± 0.0179, $0.00151 per query
