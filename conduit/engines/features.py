@@ -199,13 +199,14 @@ def _fit_kernel(
     values, vectors = np.linalg.eigh(_kernel(landmarks, landmarks))
     kept = values > _LEAST_VARIANCE * values.max()
     whitener = vectors[:, kept] / np.sqrt(values[kept])
-    mapped = _kernel(rows, landmarks) @ whitener
+    kernel = _kernel(rows, landmarks)
+    mapped = kernel @ whitener
     variance, axes = _principal(mapped, KERNEL_COMPONENTS)
     scale = variance[:, None] ** -0.25 / math.sqrt(np.sqrt(variance).sum())
     found = (axes * scale) @ whitener.T
     projection = np.zeros((KERNEL_COMPONENTS, len(landmarks)))
     projection[: len(found)] = found
-    centre = projection @ _kernel(rows, landmarks).mean(axis=0)
+    centre = projection @ kernel.mean(axis=0)
     return tuple(a.astype(np.float32) for a in (landmarks, projection, centre))  # type: ignore[return-value]
 
 
