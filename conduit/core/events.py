@@ -26,6 +26,7 @@ MOST_USD = 1e6
 MOST_TOKENS = 1e9
 MOST_SECONDS = 1e7
 MOST_RATING_WEIGHT = 1000.0
+MOST_LIFT = 2.0
 
 # Evidence about quality by who gave it: a later, stronger source revises a weaker one.
 SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
@@ -67,6 +68,7 @@ class Evidence:
     rank: int = 0
     given_at: float = 0.0
     key: str = ""
+    lift: float = 0.0  # beyond `quality`: what an unreliable signal adds to be right on average
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range; a failed call is quality 0 unless told otherwise."""
@@ -98,6 +100,7 @@ class Evidence:
             opinion.rank,
             opinion.given_at,
             opinion.key,
+            opinion.lift,
         )
 
 
@@ -111,6 +114,8 @@ def _check_numbers(said: Evidence | Outcome) -> None:
     weight = said.quality_weight
     if type(weight) is not float or not 0.0 <= weight <= MOST_RATING_WEIGHT:
         finite(weight, "quality_weight", low=0.0, high=MOST_RATING_WEIGHT)
+    if type(said.lift) is not float or not -MOST_LIFT <= said.lift <= MOST_LIFT:
+        finite(said.lift, "lift", low=-MOST_LIFT, high=MOST_LIFT)
     _check(said.quality, "quality", 1.0)
     _check(said.cost_usd, "cost_usd", MOST_USD)
     _check(said.latency_s, "latency_s", MOST_SECONDS)
@@ -159,6 +164,7 @@ class Outcome:
     revises: Evidence | None = field(default=None, kw_only=True)
     decision_id: str | None = field(default=None, kw_only=True)
     schema: str | None = field(default=None, kw_only=True)
+    lift: float = field(default=0.0, kw_only=True)  # as of the evidence
 
     def __post_init__(self) -> None:
         """Own a read-only float32 copy of x, and refuse numbers out of range."""
@@ -193,6 +199,7 @@ class Outcome:
             revises=revises,
             decision_id=decision_id,
             schema=schema,
+            lift=evidence.lift,
         )
 
 
@@ -274,6 +281,7 @@ class LogEntry:
             self.before,
             decision.id,
             decision.schema,
+            known.lift,
         )
         _check_numbers(outcome)
         return outcome

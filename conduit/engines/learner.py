@@ -347,7 +347,7 @@ class Learner:
             and first
             and event.quality is not None
             and self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
-            and self._changed(row, x, event.quality, event.quality_weight)
+            and self._changed(row, x, event.quality + event.lift, event.quality_weight)
         )
         self.policy.update(row, x, step)
         if changed:

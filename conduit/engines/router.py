@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from inspect import signature
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ from conduit.core.models import (
     Query,
     QueryFeatures,
     RoutingDecision,
+    Vector,
 )
 from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
@@ -59,12 +60,24 @@ from conduit.engines.rows import (
     lesson_of,
     record_of,
     row_of,
+    user_key,
 )
 from conduit.storage import receipts
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
 REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
 DECISION_TTL_S = 30 * 86_400.0
+
+
+class _Recent(NamedTuple):
+    """What is kept at hand of a decision whose feedback has not come; the rest is in the store."""
+
+    model: str
+    x: Vector
+    schema: str
+    created_at: float
+    user_id: str | None
+    tokens: int
 
 
 class Experience(Companion, Weigher, Protocol):
@@ -147,7 +160,7 @@ class Router:
         self._follower = Follower(
             self.store, name, fresh, restore, applied=self._learned, lock=self.lock
         )
-        self._recent: OrderedDict[str, RoutingDecision] = OrderedDict()
+        self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._conversations = Conversations()
         self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
         self._counts: Counter[str] = Counter()
@@ -299,7 +312,14 @@ class Router:
 
     def _remember(self, decision: RoutingDecision, query: Query) -> None:
         self._counts[decision.selected_model] += 1
-        self._recent[decision.id] = decision
+        self._recent[decision.id] = _Recent(
+            decision.selected_model,
+            decision.features.vector,
+            decision.features.schema,
+            decision.created_at,
+            decision.user_id,
+            decision.features.token_estimate,
+        )
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
         tokens = float(decision.features.token_estimate)
@@ -382,7 +402,7 @@ class Router:
             return receipts.verify(decision, self._secret, self._clock()), None
         known = self._recent.get(decision)
         if known is not None:
-            return record_of(known, self.decision_ttl_s), None
+            return self._recalled(decision, known), None
         stored = await self.store.decision(self.name, decision)
         if stored is not None:
             return stored, None
@@ -391,6 +411,20 @@ class Router:
             raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
         record, _ = await self._record(answer.decision_id)
         return record, answer.response.model
+
+    def _recalled(self, decision_id: str, recent: _Recent) -> DecisionRecord:
+        """Return what teaching needs of a decision that was made here; its row has the rest."""
+        return DecisionRecord(
+            id=decision_id,
+            router=self.name,
+            model=recent.model,
+            x=recent.x,
+            schema=recent.schema,
+            created_at=recent.created_at,
+            expires_at=recent.created_at + self.decision_ttl_s,
+            user_key=user_key(recent.user_id),
+            input_tokens=float(recent.tokens),
+        )
 
     def attach(self, experience: Experience) -> None:
         """Let what was learned of signals weigh feedback; it is taught by the log from now on.

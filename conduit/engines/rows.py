@@ -25,8 +25,8 @@ JUDGE_WEIGHT = 0.5
 class Weigher(Protocol):
     """Knows how far a signal is believed, and how many answers a rating stands for."""
 
-    def weigh(self, kind: str, value: float) -> tuple[float, float] | None:
-        """Return the quality and weight that a signal's value teaches; None for unknown kinds."""
+    def weigh(self, kind: str, value: float) -> tuple[float, float, float] | None:
+        """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
 
     def rating_weight(self, decision_id: str, model: str) -> float:
         """Return the weight of a user's rating of a call."""
@@ -109,7 +109,8 @@ def _weighed(
     if learned is None:
         return evidence, None
     if feedback.error is None and feedback.weight is None:
-        evidence = replace(evidence, quality=learned[0], quality_weight=learned[1])
+        quality, lift, weight = learned
+        evidence = replace(evidence, quality=quality, lift=lift, quality_weight=weight)
     return evidence, feedback.quality
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from conduit.core.errors import InvalidInput
+from conduit.feedback.debris import debris
 from conduit.feedback.endings import is_cut
 from conduit.feedback.refusals import refusal_or_apology
 
@@ -138,7 +139,7 @@ def _kind_of_text(
         return "none" if optional else "empty"
     if reason in _CUT_REASONS:
         return "none" if _one_word(answer) else "truncated"
-    found = refusal_or_apology(answer, prompt)
+    found = debris(answer, prompt, data=optional) or refusal_or_apology(answer, prompt)
     if found is not None:
         return found
     if reason not in _STOP_SEQUENCES and is_cut(answer):

@@ -65,7 +65,7 @@ class FeedbackCollector:
         self._router = router
         self._clock = clock
         self._seen: Counter[str] = Counter()
-        self._answers: OrderedDict[str, tuple[RoutingDecision, str]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[str, str]] = OrderedDict()  # decision and model
         router.attach(self.experience)
 
     # what a call shows by itself -----------------------------------------------------------------
@@ -158,7 +158,7 @@ class FeedbackCollector:
 
     def remember(self, response_id: str, decision: RoutingDecision, model: str) -> None:
         """Know an answer by its id before the store does."""
-        self._answers[response_id] = (decision, model)
+        self._answers[response_id] = (decision.id, model)
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
 

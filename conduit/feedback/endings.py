@@ -35,6 +35,10 @@ _ITEM: Final = re.compile(r"\s*(?:[-*+•–]|\d{1,3}[.)]|[a-zA-Z][.)])\s+\S")
 _NOT_PROSE: Final = re.compile(r"\s*(?:[#>|]|```|\$\$|https?://)|\s{4,}")
 _OPEN_OPERATOR: Final = re.compile(r"(?:[(\[{,&]|[^=]=|[<>=!]=|\|\||&&|=>|->|\s[+*\-/<>])$")
 _CODE_LINE: Final = re.compile(r"[{};]\s*$", re.M)
+_CODE_START: Final = re.compile(
+    r"(?:#include|import|from|package|using|function|async|const|let|var|def|class|public|private"
+    r"|static|fn|func|struct|interface|type|enum)\b[^\n]{0,120}[<{(;\"'=>]"
+)
 _CODE_LINES: Final = 3  # so many lines in braces or with semicolons are code
 _EMOTICON: Final = re.compile(r"[:;=8xX]'?-?[(\[{<]$")
 _CLOSING_LINE: Final = re.compile(
@@ -82,7 +86,7 @@ def _open_fence(text: str) -> bool:
 
 def _open_structure(text: str) -> bool:
     """Return whether a text that is one JSON or XML value lacks its end."""
-    if _JSON_START.match(text):
+    if _JSON_START.match(text) and not text.startswith("{{"):
         last = text[-1]
         return last not in "]}" or (
             len(text) <= _COUNTED_CHARS and _depth(text, "{", "}") + _depth(text, "[", "]") > 0
@@ -99,7 +103,8 @@ def _open_block(text: str) -> bool:
         last = tail.rfind(opening + "\n")
         if last >= 0 and _depth(tail[last:], opening, closing) > 0:
             return True
-    code = len(text) <= _COUNTED_CHARS and len(_CODE_LINE.findall(tail)) >= _CODE_LINES
+    least = 1 if _CODE_START.match(text) else _CODE_LINES
+    code = len(text) <= _COUNTED_CHARS and len(_CODE_LINE.findall(tail)) >= least
     return code and _depth(text, "{", "}") > 0
 
 

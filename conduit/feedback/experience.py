@@ -27,7 +27,7 @@ from conduit.core.events import SOURCE_RANK, LogEntry, Remark
 from conduit.feedback.kinds import SignalKinds, telling
 from conduit.feedback.patience import BINS, LatencySummary, bin_of
 from conduit.feedback.ratings import QualityByModel, RatingCounts, RatingPropensity
-from conduit.feedback.reliability import Counts, ReliabilityTable, Verdict, evidence_of
+from conduit.feedback.reliability import Counts, ReliabilityTable, Verdict, evidence_of, lift_of
 
 REFRESH_EVERY: Final = 25  # rows of the log between two readings of the sums
 CALLS_REMEMBERED: Final = 10_000  # whose class of signal is known when a rating comes
@@ -185,11 +185,13 @@ class SignalExperience:
     def _propensity(self) -> RatingPropensity:
         return RatingPropensity({named(*verdict): c for verdict, c in self._classes().items()})
 
-    def weigh(self, kind: str, value: float) -> tuple[float, float] | None:
-        """Return the quality and the weight that a signal's value teaches; None if unknown."""
+    def weigh(self, kind: str, value: float) -> tuple[float, float, float] | None:
+        """Return the quality, the lift and the weight that a signal teaches; None if unknown."""
         if kind not in self.kinds:
             return None
-        return evidence_of(value, self.reliability.reliability_of(kind))
+        reliability = self.reliability.reliability_of(kind)
+        quality, weight = evidence_of(value, reliability)
+        return quality, lift_of(value, reliability), weight
 
     def rating_weight(self, decision_id: str, model: str) -> float:
         """Return the weight of a rating, corrected for how often its class of call is rated.

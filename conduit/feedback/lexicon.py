@@ -283,6 +283,7 @@ COMPLAINT: Final = re.compile(
 )
 LATE_COMPLAINT: Final = re.compile(
     r"[.,!;] ?(?:please )?(?:try|do it) again\b|\bnot what i (?:asked|wanted|meant)\b"
+    r"|[,;.] ?(?:but )?i (?:asked|said|wanted|meant)\b"
     r"|^it still (?:\w+s|doesn't)\b|\bstill (?:the same|wrong|not working)\b"
 )
 APPROVAL: Final = re.compile(

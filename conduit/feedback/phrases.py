@@ -82,8 +82,8 @@ _RULES: Final = (
 FIRM: Final = either(
     rf"{_SELF} ?{_ADVERBS}(?:{_NEGATED}){_ADVERBS}{_ASSISTING}",
     rf"^(?:(?:sorry|apologies|no)[,.:!]? ?)?(?:can't|cannot|can not|won't|unable to) {_ASSISTING}",
-    r"\bi (?:\w+ly )?(?:do not|don't|never) (?:provide|offer|give|comment|discuss|engage|answer"
-    r"|share|write|create"
+    r"\b(?:i|we) (?:\w+ly )?(?:do not|don't|never) (?:provide|offer|give|comment|discuss|engage"
+    r"|answer|share|write|create"
     r"|generate|help|support|speculate|participate|respond|assist)\b",
     r"\b(?:i|we)(?: can|'m| am|'re| are| was)?(?: \w+)?(?: to)? only (?:able to |here to "
     r"|allowed to |meant to )?"
@@ -100,7 +100,16 @@ FIRM: Final = either(
     r"|we)(?:'m| am|'re| are)?"
     r" ?(?:\w+ly )?(?:can't|cannot|can\b|won't|not|avoid|do not|don't|refuse|decline|prefer not"
     r"|stay)(?! \w+ you in)\b",
-    r"\b(?:not|isn't) (?:something|a topic|an area) (?:i|we)\b",
+    r"\b(?:not|isn't) (?:something|anything|an? (?:topic|area|subject|matter|question|request))"
+    r"(?: that| which)? (?:i|we)\b",
+    r"\bi(?:'ll| will| must|'m going to| am going to| have to|'d)?(?: have to)? (?:stop you"
+    r" (?:there|here)|draw (?:the|a) line)|\bwhere (?:i|we) draw the line\b"
+    r"|\bbest not to (?:continue|discuss|engage|go|get|answer|pursue)\b",
+    r"^for (?:\w+ |\w+ and \w+ )?(?:privacy|legal|safety|security|ethical|policy|confidentiality"
+    r"|compliance|copyright) reasons\b.{0,120}(?:\b(?:not|cannot|unable)\b|n't\b)",
+    r"^(?:such |these |those |this |that )?(?:requests?|questions?|prompts?|quer(?:y|ies)|topics?"
+    r"|types? of (?:request|question|content))\b.{0,40}(?:\bnot|n't) (?:supported|allowed"
+    r"|permitted|accepted|possible)\b",
     r"\b(?:outside|beyond|exceeds?|not (?:within|part of|in)) (?:of )?(?:what (?:i|we)\b|(?:the "
     r"|my |our )(?:scope|area|expertise"
     r"|capabilit\w+|abilit\w+|programming|guidelines|remit|purpose|role|domain))",
@@ -108,8 +117,9 @@ FIRM: Final = either(
     rf"|not in line with) (?:my|our|the) (?:\w+ ){{0,2}}{_RULES}",
     rf"\b{_RULES} .{{0,30}}\b(?:prevent|prohibit|forbid|restrict|(?:do not|don't|does not"
     rf"|doesn't) (?:allow|permit|let))\w*\b",
-    r"\b(?:inappropriate|not appropriate|unethical|irresponsible|not ethical|wrong"
-    r"|improper)(?: \w+)? for me to\b",
+    r"(?:\b(?:inappropriate|unethical|irresponsible|wrong|improper)|(?:not|n't)(?: be)? (?:"
+    r"appropriate"
+    r"|ethical|right|responsible|safe|proper|possible|feasible))(?: \w+)? for me to\b",
     r"^(?:it is|it's|it would be|it wouldn't be)(?: \w+)? (?:inappropriate|unethical"
     r"|irresponsible|not (?:appropriate|ethical|safe"
     r"|acceptable))(?: (?:or|and) \w+)? to (?:make|generate|create|write|discuss|speculate|share"
@@ -120,6 +130,10 @@ FIRM: Final = either(
     rf"|flagged|refused|withheld|removed|denied|fulfilled)\b.{{0,80}}\b(?:{_RULES}|moderation"
     rf"|not allowed|prohibited|inappropriate"
     r"|harmful|content)\b",
+    r"^(?:sorry,? |unfortunately,? )?(?:this|that|your|the|such) (?:\w+ )?(?:requests?|questions?"
+    r"|prompts?|quer(?:y|ies)|tasks?|messages?|content)\b.{0,40}(?:\b(?:cannot|can not|could not"
+    r"|will not|may not|unable to)|n't) be (?:fulfilled|completed|processed|answered|granted"
+    r"|handled|honou?red|satisfied|carried out|met|displayed|shown|generated)\b",
     r"^(?:this|that|your) (?:request|question|prompt|topic|content)\b.{0,40}\b(?:violates"
     r"|goes against|breaches"
     r"|(?:is not|isn't) (?:allowed|permitted|something))",
@@ -131,6 +145,12 @@ SOFT: Final = either(
     r"\bi (?:do not|don't) (?:\w+ )?(?:have|possess|hold)(?: \w+){0,2} (?:access|ability"
     r"|capability|opinions?|feelings?|emotions?"
     r"|beliefs?|preferences?|experiences?|real-?time|live|body|consciousness|memory)\b",
+    r"(?:\bnot|n't) (?:enough|sufficient) (?:information|context|data|details?|evidence)\b.{0,60}"
+    r"\bto (?:answer|say|tell|determine|help|respond)\b",
+    r"\b(?:i|we)(?:'m| am|'re| are) (?:\w+ )?(?:not|never) (?:\w+ )?(?:in a position|able|allowed"
+    r"|permitted|qualified|authori[sz]ed|equipped) to \w+",
+    r"\bi (?:do not|don't) (?:\w+ly )?know (?:anything|enough|much|the answer|who|what|when|where"
+    r"|why|how|which|if|whether)\b",
     r"\bi have no (?:\w+ )?(?:access|way|ability|opinions?|feelings?|experiences?|memory"
     r"|real-?time)\b",
     r"\bi(?:'m| am) (?:only |just |merely )?(?:an? )?(?:ai\b|large language model|language model"
@@ -270,7 +290,7 @@ _LINK: Final = (
     r"|in summary|for this|perhaps),? )*"
 )
 EXCUSE: Final = either(
-    r"\?$|^instead of\b",
+    r"\?$|^instead of\b|\bno way (?:for me )?to\b|^(?:so |and )?i have no (?:way|means)\b",
     rf"{_LINK}(?:if you|please\b|feel free|let me know|let's|don't hesitate|you (?:may|might"
     rf"|could|can|should)\b)",
     rf"{_LINK}i(?:'d| would| will|'ll| can|'m| am| could| encourage| recommend| suggest| urge"
@@ -337,13 +357,15 @@ FAILED: Final = either(
     r"\b(?:something (?:(?:went|has gone|seems to have gone) wrong|broke|failed|crashed)|cut off"
     r"|start a new|another try|lost track|lost the thread|got confused|(?:am|'m) confused"
     r"|misunderstood|misread)\b",
+    r"\b(?:prevented|stopped|kept|keeps|prevents) (?:me|us) from\b",
     r"\b(?:ran into|run into|encountered|experienc\w+|having|there (?:was|is|has been"
     r"|appears to be|seems to be)|facing|hit)\b.{0,20}"
     r"\b(?:problems?|issues?|errors?|trouble|difficult\w+|snag|glitch)\b",
     r"\b(?:seems?|appears?)\b.{0,30}\b(?:missing|empty|cut off|incomplete|garbled|blank"
     r"|corrupted|an? (?:error|issue|problem))\b",
     r"\bno (?:information|data|results?|record|details|attachment|file|question)\b",
-    r"\btry (?:again|later)\b|\b(?:rephrase|reformulate|clarify|resend)\b",
+    r"\btry (?:(?:that|it|this|once more) )?(?:again|later)\b"
+    r"|\b(?:rephrase|reformulate|clarify|resend)\b",
     r"\bnicht (?:\w+ )?(?:verstanden|verstehen|gefunden|finden|verarbeiten)\b"
     r"|\b(?:schiefgelaufen|schief ?gegangen)\b|\bfehler (?:aufgetreten|ist)"
     r"|\bist ein (?:\w+ )?(?:fehler|problem)\b|\bkeine (?:informationen|daten)\b",
@@ -398,6 +420,11 @@ LEAKED: Final = either(
     r"^(?:failed|unable) to (?:generate|fetch|load|get|retrieve|parse|connect"
     r"|produce)\b.{0,50}\b(?:response|answer|reply|completion|server"
     r"|model|output|result)\b",
+    r"^(?:hm+|oh|oops|uh|ah)\b\W*.{0,20}\b(?:didn't work|went wrong|failed)\b",
+    r"^(?:i|we)(?: seem to be| am|'m| are|'re) (?:currently |now )?(?:experiencing|having"
+    r"|running into|facing)\b.{0,30}\b(?:difficult\w+|problems?|issues?|trouble|errors?)\b",
+    r"^(?:n/?a\W+)?(?:response|answer|result|output) (?:is )?(?:pending|unavailable|not available"
+    r"|missing)\W*$",
     r"^no response (?:was )?(?:generated|received|available)\b|^\[?(?:no (?:output|response"
     r"|content)|empty response)\]?\.?$",
     r"^es ist ein (?:\w+ )?fehler aufgetreten|^ein (?:\w+ )?fehler ist aufgetreten"

@@ -42,6 +42,11 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[。！？])|\n+")
 _LISTED: Final = re.compile(r"(?m)^\s*(?:[-*•]|\d{1,2}[.)])\s")
 _WORD: Final = re.compile(r"[^\W_]+|[\u3040-\u9fff]")
 _QUOTED: Final = re.compile(r"[\"“„«][^\"“”„«»\n]{1,300}[\"”“»]")
+_CODE: Final = re.compile(
+    r"```|^\s*(?:for|while|if|try|except|import|from|return|print|raise|with|async|const|let|var"
+    r"|function|public|private|static|def|class|echo|throw|#include)\b.*[(){};:=].*[(){};:'\"]$",
+    re.M,
+)
 _STRAIGHT: Final = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
 _OPENS_AS_MATTER: Final = ('"', "“", "„", "«", "{", "[", "<", "#", "|", "def ", "class ", "> ")
 
@@ -51,7 +56,7 @@ def refusal_or_apology(text: str, prompt: str | None = None) -> Verdict | None:
 
     `text` is stripped; `prompt`, where known, tells when a refusal or an apology was asked for.
     """
-    if len(text) > MAX_CHARS or text.startswith(_OPENS_AS_MATTER) or "```" in text:
+    if len(text) > MAX_CHARS or text.startswith(_OPENS_AS_MATTER) or _CODE.search(text):
         return None
     lowered = text.translate(_STRAIGHT).lower()
     if phrases.LETTER_HEAD.match(lowered) or phrases.SIGNED.search(lowered):

@@ -36,6 +36,7 @@ _UNKNOWN: Final = Prior(DEFAULT_PRIOR_WEIGHT / 2, DEFAULT_PRIOR_WEIGHT / 2)
 _LEAST_SPREAD: Final = 1e-9
 # A signal that says more outranks one that says less of the same decision, by this small a margin.
 _RANKING: Final = 0.01
+_LEAST_TRUST: Final = 0.05  # R2 of a channel below which its noise is not undone in full
 
 Verdict = tuple[str, bool]  # the kind, and whether it speaks for the answer
 
@@ -89,6 +90,19 @@ def evidence_of(quality: float, reliability: Reliability) -> tuple[float, float]
     if reliability.kind is not None:
         rank = telling(reliability.kind, said >= 0.5)
     return min(max(taught, 0.0), 1.0), weight * (1.0 + _RANKING * rank)
+
+
+def lift_of(quality: float, reliability: Reliability) -> float:
+    """Return what must be added to the quality that a verdict teaches, to be right on average.
+
+    A signal that is right with probability r moves its channel's mean by 2r - 1 of a change in
+    quality. Undoing that takes values below 0 and above 1, which no answer has but which average
+    out: stretch 1/R2, as if the verdict had been believed and its expected error taken off.
+    """
+    taught, weight = evidence_of(quality, reliability)
+    expected, mean = reliability.expected(quality), reliability.mean
+    whole = mean + (expected - mean) / max(weight, _LEAST_TRUST)
+    return min(max(whole, -1.0), 2.0) - taught
 
 
 class _Channel(NamedTuple):

@@ -32,7 +32,7 @@ _TYPES: Mapping[str, str] = {
         (
             "created_at", "expires_at", "propensity", "recorded_at", "quality", "quality_weight",
             "cost_usd", "latency_s", "time_to_first_token_s", "given_at", "input_tokens",
-            "output_tokens", "said",
+            "output_tokens", "said", "lift",
         ),
         "float8",
     ),

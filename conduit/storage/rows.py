@@ -35,7 +35,7 @@ RECORD_COLUMNS = {
 }
 EVIDENCE_COLUMNS = (
     "quality", "quality_weight", "cost_usd", "input_tokens", "output_tokens", "latency_s",
-    "error", "source_rank", "given_at", "evidence_key",
+    "error", "source_rank", "given_at", "evidence_key", "lift",
 )  # fmt: skip
 FEEDBACK_COLUMNS = (
     "router", "feedback_id", "decision_id", "model", "kind", "user_key", "said", "digest",
@@ -112,15 +112,15 @@ def evidence_row(e: Evidence) -> Row:
     """Return the values of `EVIDENCE_COLUMNS`."""
     return (
         e.quality, e.quality_weight, e.cost_usd, e.input_tokens, e.output_tokens, e.latency_s,
-        optional_clean(e.error), e.rank, e.given_at, clean(e.key),
+        optional_clean(e.error), e.rank, e.given_at, clean(e.key), e.lift,
     )  # fmt: skip
 
 
 def to_evidence(values: Sequence[Any]) -> Evidence:
     """Return the evidence of a row of `EVIDENCE_COLUMNS`, which the database has checked."""
-    quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key = values
+    quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key, lift = values
     return _evidence(
-        quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key
+        quality, weight, cost, tokens_in, tokens_out, latency, error, rank, given_at, key, lift
     )
 
 

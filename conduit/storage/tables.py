@@ -147,6 +147,7 @@ FEEDBACK = Table(
     Column("source_rank", Integer, nullable=False),
     Column("given_at", Float(53), nullable=False),
     Column("evidence_key", NAME, nullable=False),
+    Column("lift", Float(53), nullable=False, server_default=text("0")),
     UniqueConstraint("router", "feedback_id"),
     within("recorded_at"),
     within("quality", "1"),

@@ -140,7 +140,10 @@ class GroupWriter:
         return await future
 
     def _trimmed(self, row: FeedbackRow) -> FeedbackRow:
-        """Leave out a decision that is stored already, and text that may not be."""
+        """Leave out a decision that is stored already, and text that may not be.
+
+        Of a decision that is queued, the queued row comes along: it has the estimates too.
+        """
         if row.decision is None:
             return row
         if row.decision.id in self._known:
@@ -148,7 +151,8 @@ class GroupWriter:
                 row.feedback_id, row.router, row.decision_id, row.model, row.evidence, row.kind,
                 row.user_key, None, row.said,
             )  # fmt: skip
-        return replace(row, decision=self._discreet(row.decision))
+        whole = self.pending(row.decision.id) or row.decision
+        return replace(row, decision=self._discreet(whole))
 
     def _discreet(self, item: T) -> T:
         """Return a decision or an answer as it may be kept: this is where texts are left out."""

@@ -1,4 +1,4 @@
-"""Nobody rates anything: a model that keeps failing loses its traffic all the same."""
+"""Nobody rates anything: failures, second tries and copied answers tell which model is better."""
 
 import asyncio
 
@@ -27,8 +27,17 @@ async def main() -> None:
         print(
             (await service.get_stats()).answered, "of 40 answered; next:", decision.selected_model
         )
+        # A user asks twice, then copies the second answer.
+        await service.complete("How do I undo a git commit?", user_id="ada")
+        await service.flush()
+        again = await service.complete("how can i revert my last git commit", user_id="ada")
+        await service.collector.on_copy(again)
+        await service.flush()
+        signals = (await service.get_stats()).signals
+        print("second tries:", signals.seen.get("retry", 0), "copied:", signals.seen["copy"])
 
 
 asyncio.run(main())
 
 # 40 of 40 answered; next: acme:works
+# second tries: 1 copied: 1

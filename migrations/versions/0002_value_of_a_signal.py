@@ -13,10 +13,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; rows from before hold no signal's value."""
+    """Add the columns; rows from before hold no signal's value, and teach what they did."""
     op.add_column("feedback", sa.Column("said", sa.Float(53)))
+    op.add_column(
+        "feedback",
+        sa.Column("lift", sa.Float(53), nullable=False, server_default=sa.text("0")),
+    )
 
 
 def downgrade() -> None:
-    """Remove the column; reliabilities are then learned from new signals alone."""
+    """Remove the columns; reliabilities are then learned from new signals alone."""
+    op.drop_column("feedback", "lift")
     op.drop_column("feedback", "said")

@@ -42,7 +42,8 @@ def step_of(new: Outcome, old: Evidence | None, arm: ModelArm) -> Step:
         if said is None:
             continue
         latency = None if said.error else said.latency_s
-        for o, r in enumerate((said.quality, spend_of(said, arm), latency)):
+        quality = None if said.quality is None else said.quality + said.lift
+        for o, r in enumerate((quality, spend_of(said, arm), latency)):
             if r is not None:
                 w = sign * said.quality_weight if o == QUALITY else sign
                 weight[o] += w

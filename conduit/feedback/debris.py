@@ -1,0 +1,168 @@
+"""Finds what stands where an answer should be though nobody wrote it as one.
+
+The text of an error that a gateway, a server or a script gave instead; a slot of a template that
+was never filled; one phrase said over and over. Only a text that is nothing else counts: an answer
+that explains an error, quotes a template or repeats a refrain goes on to say something.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final, Literal
+
+Debris = Literal["exception", "empty", "truncated"]
+
+MAX_CHARS: Final = 1_500  # of an error's text or a template
+_PLAIN_CHARS: Final = 300  # of an error in a line of prose
+_LOOP_CHARS: Final = 400  # of the end that is looked at
+_LEAST_LOOP_CHARS: Final = 120
+_LEAST_TURNS: Final = 5
+_LONGEST_TURN: Final = 66
+
+_TRACE: Final = re.compile(
+    r"traceback \(most recent call last\):.*\n[\w.]*(?:error|exception|interrupt|exit|timeout)\b"
+    r"[^\n]*$"
+    r"|(?:[\w.$]+\.)?\w*(?:error|exception)\b[^\n]{0,200}(?:\n\s+at [^\n]+)+$"
+    r"|(?:[a-z_]\w*\.)+\w*(?:error|exception|timeout): [^\n]+$",
+    re.I | re.S,
+)
+_REASON: Final = (
+    r"(?:internal server error|bad gateway|gateway time-?out|service (?:temporarily )?unavailable"
+    r"|too many requests|request time-?out|unauthori[sz]ed|forbidden|payload too large"
+    r"|origin is unreachable|web server is down|a timeout occurred|bad request|not found)"
+)
+_STATUS: Final = re.compile(
+    rf"(?:http(?:/[\d.]+)?\s*|error:?\s*|status(?: code)?:?\s*)*[45]\d\d\W{{1,3}}{_REASON}"
+    r"[.!]?$",
+    re.I,
+)
+_PAGE: Final = re.compile(
+    rf"\s*<(?:!doctype|html|head)\b.*<(?:title|h1)>[^<]*(?:\b[45]\d\d\b|{_REASON}|error)[^<]*</",
+    re.I | re.S,
+)
+_PLAIN: Final = re.compile(
+    r"\W*(?:(?:an? |the )?(?:\w+ ?)?(?:error|exception|failure|err|fatal)\b\W*)?"
+    r"(?:code\W*)?(?:[\w.]+(?:error|exception):\s*)?(?:\(?\b[45]\d\d\b\)?\W*)?"
+    r"(?:(?:api |token |request )?(?:rate|usage|request|token|quota) (?:limit|quota)s? "
+    r"(?:has been |was |is )?(?:exceeded|reached|hit)|quota (?:has been )?exceeded"
+    r"|you(?:'ve| have)? (?:exceeded|reached|hit) your\b.{0,40}\b(?:quota|limits?|credits?)\b"
+    r"|(?:incorrect|invalid|missing|expired|no) (?:api|access|auth\w*) (?:key|token)"
+    r"|insufficient[_ ](?:quota|credits?|balance|funds)"
+    r"|(?:maximum )?context (?:length|window)\b.{0,30}\b(?:exceeded|is)\b"
+    r"|max(?:imum)? tokens exceeded"
+    r"|(?:the )?(?:\w+ )?(?:model|engine|server|backend)\b.{0,30}\b(?:overloaded|not (?:found"
+    r"|loaded|available|exist|ready)|does not exist|out of memory|unreachable)"
+    r"|(?:cuda )?out of memory|upstream\b.{0,60}\b(?:error|timeout|reset|failure)"
+    r"|(?:read|connect\w*|socket|request|gateway|deadline|operation|response) ?(?:time[d-]? ?out"
+    r"|exceeded|refused|reset|aborted|closed)|econn(?:reset|refused|aborted)|etimedout|enotfound"
+    r"|(?:failed|unable|could not) to (?:connect|reach|parse|decode|load|fetch|establish)"
+    r"|unexpected (?:token|end of (?:json|input|file)|status code)"
+    r"|segmentation fault|null ?pointer|cannot read propert\w+ of (?:undefined|null)"
+    r"|\w+ is not (?:defined|a function)|undefined is not)",
+    re.I,
+)
+# An answer about errors explains them.
+_EXPLAINS: Final = re.compile(
+    r"\b(?:means?|meaning|happens?|occurs when|indicates?|because|usually|typically|caused by"
+    r"|to fix|you can|you should|you need|try (?:to|adding|setting|increasing|using)|solution"
+    r"|for example|status code is|refers to)\b",
+    re.I,
+)
+_ERROR_KEYS: Final = frozenset(("error", "errors", "exception", "traceback", "fault"))
+_BESIDE_ERRORS: Final = frozenset(
+    ("code", "status", "message", "msg", "type", "detail", "details", "title", "path", "timestamp",
+     "request_id", "requestid", "success", "ok", "statuscode", "status_code", "param", "data",
+     "result", "reason", "instance", "trace_id", "retry_after", "id", "object", "response")
+)  # fmt: skip
+_SLOT_WORDS: Final = (
+    r"(?:your|the|insert|add|enter|put|write|type|fill|answer|response|reply|output|content|text"
+    r"|placeholder|generated|assistant|completion|result|summary|translation)"
+)
+_SLOT: Final = re.compile(
+    rf"(?:\[{_SLOT_WORDS}\b[^\][]{{0,80}}\]|<{_SLOT_WORDS}[ _-][^<>]{{1,60}}>"
+    r"|\{\{[^{}]{1,60}\}\}|\$\{[^{}]{1,60}\}|%\(?\w+\)?s)\.?",
+    re.I,
+)
+_EMPTY_TAGS: Final = re.compile(r"(?:<(\w+)[^<>]*>\s*</\1>\s*)+")
+_UNFILLED: Final = re.compile(
+    r"\W*(?:to-?do|tbd|tba|fixme|placeholder|coming soon|lorem ipsum\b.*|work in progress"
+    r"|(?:answer|response|content|text|output) (?:goes )?here|insert \w+ here|to be (?:determined"
+    r"|added|completed|written|filled in)|\[object object\])\W*",
+    re.I | re.S,
+)
+_REPEATED: Final = re.compile(
+    r"\b(?:repeat\w*|times|over and over|loop|copies|lines? of|characters?|zeros?|padding|fill\w*"
+    r"|string of|spam|mantra|chant|lyrics|again and again)\b",
+    re.I,
+)
+_OPENS_AS_DATA: Final = ("[", "{", "(", "|", "#", "```", "<", '"')
+
+
+def debris(text: str, prompt: str | None = None, *, data: bool = False) -> Debris | None:
+    """Return what a stripped text is instead of an answer; None where it is one.
+
+    `data` says that a type was asked for and got, so that JSON about an error is an answer.
+    """
+    if len(text) <= MAX_CHARS:
+        if not data and _is_error(text, prompt):
+            return "exception"
+        if _is_unfilled(text):
+            return "empty"
+    return "truncated" if _is_loop(text, prompt) else None
+
+
+def _is_error(text: str, prompt: str | None) -> bool:
+    if _TRACE.match(text) or _PAGE.match(text):
+        return not _asked(prompt)
+    if text.startswith("{"):
+        return _is_error_object(text)
+    if _STATUS.match(text):
+        return not _asked(prompt)
+    found = len(text) <= _PLAIN_CHARS and _PLAIN.match(text)
+    return bool(found) and not _EXPLAINS.search(text) and not _asked(prompt)
+
+
+def _asked(prompt: str | None) -> bool:
+    """Return whether the prompt is itself about an error, whose text may then be the answer."""
+    return prompt is not None and _ABOUT_ERRORS.search(prompt[:2_000]) is not None
+
+
+_ABOUT_ERRORS: Final = re.compile(
+    r"\b(?:errors?|exceptions?|traceback|stack ?trace|status codes?|http|output of"
+    r"|prints?|logs?)\b",
+    re.I,
+)
+
+
+def _is_error_object(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    keys = {str(key).lower() for key in value}
+    named = [v for k, v in value.items() if str(k).lower() in _ERROR_KEYS and v]
+    return bool(named) and keys <= _ERROR_KEYS | _BESIDE_ERRORS
+
+
+def _is_unfilled(text: str) -> bool:
+    return bool(_SLOT.fullmatch(text) or _EMPTY_TAGS.fullmatch(text) or _UNFILLED.fullmatch(text))
+
+
+def _is_loop(text: str, prompt: str | None) -> bool:
+    """Return whether a text ends in one phrase that is said over and over."""
+    if len(text) < _LEAST_LOOP_CHARS or text.startswith(_OPENS_AS_DATA) or "```" in text[-2_000:]:
+        return False
+    end = text[-min(_LOOP_CHARS, len(text) * 2 // 3) :]
+    if end.rfind(end[-8:], 0, -1) < 0 or (prompt is not None and _REPEATED.search(prompt)):
+        return False
+    most = min(_LONGEST_TURN, len(end) // _LEAST_TURNS)
+    turn = next((n for n in range(1, most + 1) if end[n:] == end[:-n]), None)
+    if turn is None or "\n" in end[-turn:]:
+        return False  # lines are repeated on purpose: lyrics, drills, tables
+    said = end[-turn:].strip().lower()
+    sung = len(said) <= 3 and said.isalpha()  # la la la
+    return not sung and any(map(str.isalnum, said))
+
+
+__all__ = ["Debris", "debris"]
