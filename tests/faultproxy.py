@@ -35,6 +35,7 @@ class Faults:
     corrupt: float = 0.0  # each byte from the server is changed with this probability
     blackhole: bool = False  # connections open and bytes leave, and nothing arrives until it ends
     reset: bool = False  # every connection, old or new, ends with RST
+    hide_end: bool = False  # that one side closed is not passed on, as where a NAT forgot the flow
     refuse: bool = False  # nobody listens: new connections are refused, old ones go on
 
 
@@ -148,6 +149,8 @@ class FaultProxy:
                 sink.write(piece)
                 await sink.drain()
                 await asyncio.sleep(SLICE_GAP_S if self._faults.slice_bytes else 0)
+        if self._faults.hide_end:
+            await asyncio.get_running_loop().create_future()  # until the proxy drops the connection
         with contextlib.suppress(OSError):  # the other side may have closed both ways
             sink.write_eof()
 

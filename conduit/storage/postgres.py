@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from conduit.core.errors import ConduitError, InvalidInput, StorageUnavailable
+from conduit.core.errors import InvalidInput, StorageUnavailable
 from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, Row, feedback_row
 from conduit.storage.writer import Batch, First, Result, judged, may_wait, rows_of
 
@@ -137,8 +137,7 @@ class Postgres:
         """Return the rows of one statement."""
         numbered, names = _numbered(statement)
         session = await self._session(connection)
-        async with self._guarded(session):
-            return await session.fetch(numbered, *(given[name] for name in names))
+        return await session.fetch(numbered, *(given[name] for name in names))
 
     async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
         """Write a batch in one transaction; a single statement is one by itself."""
@@ -146,68 +145,86 @@ class Postgres:
         brought = tables.pop("decisions", []) if batch.feedback else []
         session = await self._session(connection)
         several = len(tables) + bool(batch.feedback) > 1
-        async with self._guarded(session):
-            if several:
-                await session.raw.execute("BEGIN")
-            for table, rows in tables.items():
-                await session.fetch(INSERT[table], *_columns(rows))
-            results = await _append(session, brought, batch.feedback) if batch.feedback else []
-            if several:
-                await session.raw.execute("COMMIT")
-            elif not (tables or results):
-                await session.fetch("SELECT 1")
-            return results
+        if several:
+            await session.execute("BEGIN")
+        for table, rows in tables.items():
+            await session.fetch(INSERT[table], *_columns(rows))
+        results = await _append(session, brought, batch.feedback) if batch.feedback else []
+        if several:
+            await session.execute("COMMIT")
+        elif not (tables or results):
+            await session.fetch("SELECT 1")
+        return results
 
     async def _session(self, connection: AsyncConnection) -> _Session:
         pooled = await connection.get_raw_connection()
         info: MutableMapping[str, Any] = pooled.info
-        return _Session(pooled.driver_connection, None if self._pooled else info)
+        return _Session(pooled.driver_connection, None if self._pooled else info, self._met_pooler)
 
-    @asynccontextmanager
-    async def _guarded(self, session: _Session) -> AsyncIterator[None]:
-        """Roll back what a value spoilt, end the connection after anything else."""
-        try:
-            yield
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            state = getattr(error, "sqlstate", None) or ""
-            if state[:2] in ("22", "23") and not session.raw.is_closed():
-                await session.raw.execute("ROLLBACK")
-                raise InvalidInput("the database refused a value") from error
-            session.raw.terminate()
-            raise self._in_our_words(error, state) from error
-        except BaseException:
-            session.raw.terminate()  # nobody may wait again for what it was doing
-            raise
-
-    def _in_our_words(self, error: Exception, state: str) -> ConduitError:
-        if state in ("26000", "42P05"):  # no such statement, or one too many: this is a pooler
-            self._pooled = True
-        if isinstance(error, ValueError):  # asyncpg.DataError
-            return InvalidInput("a value has no form that the database knows")
-        reason = type(error).__name__ + (f", SQLSTATE {state}" if state else "")
-        return StorageUnavailable(f"the database failed: {reason}")
+    def _met_pooler(self) -> None:
+        self._pooled = True
 
 
 class _Session:
-    """One connection, with the statements that it has prepared."""
+    """One connection, with the statements that it has prepared.
 
-    def __init__(self, raw: Any, info: MutableMapping[str, Any] | None) -> None:
+    What goes wrong in the driver, of whatever class, ends the connection: nobody can tell in what
+    state it was left. Only what a value spoilt is rolled back.
+    """
+
+    def __init__(
+        self,
+        raw: Any,
+        info: MutableMapping[str, Any] | None,
+        met_pooler: Callable[[], object] = bool,
+    ) -> None:
         """`info` lives as long as the connection; without it nothing is prepared."""
-        self.raw = raw
+        self._raw = raw
         self._prepared = None if info is None else info.setdefault("conduit_prepared", {})
+        self._met_pooler = met_pooler
 
     async def fetch(self, statement: str, *given: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement with `$1` parameters."""
-        rows: Sequence[Sequence[Any]]
-        if self._prepared is None:
-            rows = await self.raw.fetch(statement, *given)
+        async with self._guarded():
+            rows: Sequence[Sequence[Any]]
+            if self._prepared is None:
+                rows = await self._raw.fetch(statement, *given)
+                return rows
+            prepared = self._prepared.get(statement)
+            if prepared is None:
+                prepared = await self._raw.prepare(statement, name=_name(statement))
+                self._prepared[statement] = prepared
+            rows = await prepared.fetch(*given)
             return rows
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            prepared = await self.raw.prepare(statement, name=_name(statement))
-            self._prepared[statement] = prepared
-        rows = await prepared.fetch(*given)
-        return rows
+
+    async def execute(self, statement: str) -> None:
+        """Run a statement without parameters."""
+        async with self._guarded():
+            await self._raw.execute(statement)
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            state = getattr(error, "sqlstate", None) or ""
+            if _blames_a_value(error, state) and not self._raw.is_closed():
+                await self.execute("ROLLBACK")
+                raise InvalidInput("the database refused a value") from error
+            self._raw.terminate()
+            if state in ("26000", "42P05"):  # no such statement, or one too many: a pooler
+                self._met_pooler()
+            reason = type(error).__name__ + (f", SQLSTATE {state}" if state else "")
+            raise StorageUnavailable(f"the database failed: {reason}") from error
+        except BaseException:
+            self._raw.terminate()  # nobody may wait again for what it was doing
+            raise
+
+
+def _blames_a_value(error: Exception, state: str) -> bool:
+    """Return whether the server, or asyncpg before it sent anything, refused a value."""
+    encoding = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return encoding or state[:2] in ("22", "23")
 
 
 def _columns(rows: Sequence[Row]) -> list[list[Any]]:

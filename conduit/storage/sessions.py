@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from conduit.core.errors import StorageUnavailable
+from conduit.core.errors import InvalidInput, StorageUnavailable
 from conduit.storage.engines import READ_ONLY, translated
 from conduit.storage.ports import closed
 from conduit.storage.writer import Batch, Result
@@ -51,13 +51,18 @@ class _Held:
         self._connection: AsyncConnection | None = None
 
     async def use(self, work: Work[T]) -> T:
-        """Return what `work` returns; a connection that it found dead is replaced."""
+        """Return what `work` returns; after any failure but a value's the connection is replaced.
+
+        Nobody can tell in what state a failure leaves it, an unforeseen one least of all.
+        """
         async with self._lock:
             if self._connection is None:
                 self._connection = await self._engine.connect()
             try:
                 return await work(self._connection)
-            except (StorageUnavailable, asyncio.CancelledError):
+            except InvalidInput:
+                raise  # it was rolled back
+            except BaseException:
                 connection, self._connection = self._connection, None
                 await connection.invalidate()
                 await connection.close()

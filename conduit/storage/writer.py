@@ -224,6 +224,11 @@ class GroupWriter:
             group = [self._appends.popleft() for _ in range(min(GROUP_ROWS, len(self._appends)))]
             try:
                 await (self._commit_group(group) if self.outage is None else self._journal(group))
+            except Exception as error:  # noqa: BLE001  told to the callers and logged; others go on
+                refusal = _refusal(error)
+                for waiting in group:
+                    waiting.resolve(refusal)
+                await asyncio.sleep(RETRY_S)
             finally:
                 for waiting in group:  # whatever ends this task, nobody waits for ever
                     waiting.resolve(closed())
@@ -233,8 +238,6 @@ class GroupWriter:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Refuse everything once the task that writes is gone."""
         self._closed = True
-        if not task.cancelled() and task.exception() is not None:
-            log.error("The store stopped writing", exc_info=task.exception())
         for waiting in self._appends:
             waiting.resolve(closed())
         self._turn.set()
@@ -261,17 +264,34 @@ class GroupWriter:
             waiting.resolve(_repeat(waiting.arrived, answers, unique))
 
     async def _committed(self, batch: Batch) -> Sequence[Result]:
-        """Commit a batch; when the database refuses a value, find out whose it was."""
+        """Commit a batch; when a piece of it cannot be written, find out which."""
         try:
             return await self.commit(batch)
-        except InvalidInput as error:
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            refusal = _refusal(error)
             parts = list(_single(batch))
-            if len(parts) == 1:
-                return [error] * len(batch.feedback)
-            results: list[Result] = []
-            for part in parts:
-                results += await self._committed(part)
-            return results
+            if not parts:  # an empty batch only asks
+                raise refusal from error
+        if len(parts) == 1:
+            return self._refused(parts[0], refusal)
+        results: list[Result] = []
+        for part in parts:
+            results += await self._committed_alone(part)
+        return results
+
+    async def _committed_alone(self, part: Batch) -> Sequence[Result]:
+        try:
+            return await self.commit(part)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  the first of the batch was logged
+            return self._refused(part, _refusal(error, logged=True))
+
+    def _refused(self, part: Batch, refusal: ConduitError) -> Sequence[Result]:
+        self.counters.refused += len(part.decisions) + len(part.responses)
+        return [refusal] * len(part.feedback)
 
     def _remember(self, decisions: Iterable[DecisionRecord]) -> None:
         for decision in decisions:
@@ -320,22 +340,31 @@ class GroupWriter:
 
     async def _recovery(self) -> None:
         """Bring the journal into the database, and try until the database is back."""
-        if self.journal is not None:
-            await asyncio.to_thread(self.journal.adopt)
-        while self.outage is not None or self.journaled:
+        adopted = self.journal is None
+        while not adopted or self.outage is not None or self.journaled:
             try:
+                if self.journal is not None and not adopted:
+                    await asyncio.to_thread(self.journal.adopt)
+                adopted = True
                 await self._drain_once()
             except StorageUnavailable as error:
                 if self.outage is None:
                     self._lost(error)
                 await asyncio.sleep(RETRY_S)
-                continue
-            if self.outage is not None:
-                log.warning("The database is back")
-                self.outage = None
-                self._wake.set()
+            except Exception as error:  # noqa: BLE001  logged, and tried again: nothing is dropped
+                _refusal(error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._returned()
+
+    def _returned(self) -> None:
+        if self.outage is not None:
+            log.warning("The database is back")
+            self.outage = None
+            self._wake.set()
 
     async def _drain_once(self) -> None:
+        """Write the oldest lines of the journal; without any, ask whether the database is there."""
         lines = await asyncio.to_thread(self.journal.peek, GROUP_JOURNALED) if self.journal else []
         items = list(self._parsed(lines))
         unique: dict[tuple[str, str], Arrived] = {}
@@ -344,13 +373,21 @@ class GroupWriter:
                 unique.setdefault(item.key, item)
         records = [item for item in items if not isinstance(item, Arrived)]
         rows = [unique[key] for key in sorted(unique)]
-        # An empty batch asks whether the database is there.
+        again: list[str] = []
         for arrived, result in zip(rows, await self._committed(_batch(records, rows)), strict=True):
-            if not isinstance(result, Ack):
+            if isinstance(result, StorageUnavailable):
+                again.append(to_json(arrived))  # it was acknowledged, so it stays
+            elif not isinstance(result, Ack):
                 self.counters.refused += 1
                 log.warning("Journaled feedback %s: %s", arrived.row.feedback_id, result)
-        if lines and self.journal is not None:
-            await asyncio.to_thread(self.journal.drop)
+        if self.journal is None or not lines:
+            return
+        if again:
+            await asyncio.to_thread(self.journal.append, again)
+        await asyncio.to_thread(self.journal.drop)
+        if again:
+            self._returned()
+            await asyncio.sleep(RETRY_S)
 
     def _parsed(self, lines: Iterable[str]) -> Iterable[Journaled]:
         """Return what lines hold; one that another version wrote must not block the others."""
@@ -360,6 +397,17 @@ class GroupWriter:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self.counters.refused += 1
                 log.warning("A line of the journal cannot be read: %s", type(error).__name__)
+
+
+def _refusal(error: Exception, *, logged: bool = False) -> ConduitError:
+    """Return what callers are told whose rows failed with this; what nobody foresaw is logged."""
+    if isinstance(error, InvalidInput):
+        return error
+    if not logged:
+        log.error("The store could not write", exc_info=error)
+    refusal = StorageUnavailable(f"could not write: {type(error).__name__}")
+    refusal.__cause__ = error
+    return refusal
 
 
 def cleaned(row: FeedbackRow) -> FeedbackRow:

@@ -173,6 +173,31 @@ async def test_a_bad_network(
     assert sorted(e.row.feedback_id for e in log) == sorted(row.feedback_id for row in rows)
 
 
+async def test_a_session_that_was_ended_unseen(database: str, proxy: FaultProxy) -> None:
+    """Sessions that the server ended, while the network hides it, are replaced at the next use."""
+    await proxy.set(Faults(hide_end=True))
+    async with DatabaseStore(proxy.url(database), clock=ManualClock()) as store:
+        decision = a_decision("r")
+        await store.append(a_row(decision, "before", decision=decision))
+        await store.tail("r")
+        ended = await end_sessions(database)
+        assert len(ended) >= 2  # the writer's and the reader's
+        await asyncio.sleep(0.1)  # what the server said at last arrives while they are idle
+        assert (await store.append(a_row(decision, "after"))).status == "stored"
+        assert [e.row.feedback_id for e in await store.tail("r")] == ["before", "after"]
+        assert await store.decision("r", decision.id) is not None
+        assert (await store.health()).ok
+
+
+async def end_sessions(url: str) -> list[int]:
+    """Let the server end every session of Conduit's; return which."""
+    ended = list(await sessions_of(url))
+    connection = await asyncpg.connect(url)
+    await connection.fetch("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid", ended)
+    await connection.close()
+    return ended
+
+
 async def test_kills_lose_nothing_that_was_acknowledged(
     database: str, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:

@@ -20,12 +20,13 @@ AWAY = "the test says so"
 
 
 class Database:
-    """Takes batches, refuses rows of the kind "bad", and can go away or be slow."""
+    """Takes batches, refuses "bad" rows, trips over "cursed" ones; may go away or be slow."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.away = False
         self.broken = False
+        self.curse_lifted = False
         self.rows: dict[str, FeedbackRow] = {}
         self.decisions: dict[str, DecisionRecord] = {}
         self.go_on = asyncio.Event()
@@ -40,6 +41,9 @@ class Database:
             raise StorageUnavailable(AWAY)
         if any(f.row.kind == "bad" for f in batch.feedback):
             raise InvalidInput("bad")
+        kinds = {f.row.kind for f in batch.feedback} | {d.id for d in batch.decisions}
+        if "cursed" in kinds and not self.curse_lifted:
+            raise KeyError("cursed")
         self.batches.append(batch)
         self.decisions |= {d.id: d for d in batch.decisions}
         self.rows |= {f.row.feedback_id: f.row for f in batch.feedback}
@@ -310,17 +314,61 @@ async def test_a_cancelled_append_is_committed_all_the_same(database: Database) 
     await writer.close()
 
 
-async def test_a_bug_leaves_nobody_waiting(
+async def test_a_bug_fails_its_group_and_no_other(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If writing fails in a way that nobody foresaw, callers get an error, and it is logged."""
+    """If writing fails in a way nobody foresaw, its callers get an error; the next are written."""
     writer = writer_of(database)
     database.broken = True
-    async with asyncio.timeout(1):
-        for _ in range(2):
-            with pytest.raises(StorageUnavailable):
-                await writer.append(a_row(a_decision("r")))
-    assert "stopped writing" in caplog.text
+    decision = a_decision("r")
+    rows = [a_row(decision, f"f{i}") for i in range(GROUP_ROWS)]
+    results = await asyncio.gather(*map(writer.append, rows), return_exceptions=True)
+    assert {str(r) for r in results} == {"could not write: RuntimeError"}
+    assert all(isinstance(r, StorageUnavailable) for r in results)
+    assert caplog.text.count("a bug") == 2  # once: the error and its line in the traceback
+    database.broken = False
+    assert (await writer.append(a_row(decision, "after"))).status == "stored"
+    await writer.close()
+
+
+async def test_a_bug_in_one_row_spoils_no_other(database: Database) -> None:
+    """A row or a decision that a bug does not let through fails alone, and is counted."""
+    writer = writer_of(database)
+    decision = a_decision("r")
+    writer.record(a_decision("r", id="cursed"))
+    rows = [a_row(decision, f"f{i}", kind="cursed" if i == 2 else "good") for i in range(5)]
+    results = await asyncio.gather(*map(writer.append, rows), return_exceptions=True)
+    assert [isinstance(r, StorageUnavailable) for r in results] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert sorted(database.rows) == ["f0", "f1", "f3", "f4"]
+    assert (writer.counters.refused, writer.queued) == (1, 0)
+    await writer.close()
+
+
+async def test_a_bug_while_the_journal_drains_loses_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    """Journaled rows that cannot be written for no known reason wait; the others are written."""
+    writer = writer_of(database, tmp_path)
+    database.away = True
+    decision = a_decision("r")
+    rows = [a_row(decision, f"f{i}", kind="cursed" if i == 2 else "good") for i in range(5)]
+    await asyncio.gather(*map(writer.append, rows))
+    database.away = False
+    async with asyncio.timeout(5):
+        while writer.outage is not None:  # noqa: ASYNC110  state, not an event
+            await asyncio.sleep(0.01)
+    assert (await writer.append(a_row(decision, "after"))).status == "stored"
+    assert sorted(database.rows) == ["after", "f0", "f1", "f3", "f4"]
+    assert writer.journaled == 1
+    database.curse_lifted = True
+    await until_back(writer)
+    assert "f2" in database.rows
     await writer.close()
 
 
