@@ -340,12 +340,10 @@ class GroupWriter:
 
     async def _recovery(self) -> None:
         """Bring the journal into the database, and try until the database is back."""
-        adopted = self.journal is None
-        while not adopted or self.outage is not None or self.journaled:
+        if self.journal is not None:
+            await asyncio.to_thread(self.journal.adopt)
+        while self.outage is not None or self.journaled:
             try:
-                if self.journal is not None and not adopted:
-                    await asyncio.to_thread(self.journal.adopt)
-                adopted = True
                 await self._drain_once()
             except StorageUnavailable as error:
                 if self.outage is None:
