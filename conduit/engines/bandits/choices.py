@@ -20,6 +20,7 @@ from conduit.engines.bandits.base import (
 from conduit.engines.bandits.normal import probability_of_best
 
 FLOOR_TEMPERATURE = 0.1  # of utility: the floor prefers models that might be worth it
+FLOOR_EVEN = 0.1  # the part of the floor that goes to all alike (docs/decisions/0008)
 
 
 class LearnedChoice:
@@ -158,8 +159,8 @@ def floor_shares(view: View) -> Floats:
     """Return how the exploration floor is shared: more to models that might be worth it."""
     utility = view.quality - view.penalty
     share = np.exp((utility - utility.max()) / FLOOR_TEMPERATURE)
-    share = 0.5 * share / share.sum() + 0.5 / share.size
-    return np.asarray(share)
+    even = FLOOR_EVEN / share.size
+    return np.asarray((1.0 - FLOOR_EVEN) * share / share.sum() + even)
 
 
 __all__ = ["LearnedChoice", "floor_shares"]
