@@ -17,7 +17,7 @@ MAX_CHARS: Final = 1_500  # of an error's text or a template
 _PLAIN_CHARS: Final = 300  # of an error in a line of prose
 _LOOP_CHARS: Final = 400  # of the end that is looked at
 _LEAST_LOOP_CHARS: Final = 120
-_LEAST_TURNS: Final = 5
+_LEAST_TURNS: Final = 4
 _LONGEST_TURN: Final = 66
 
 _TRACE: Final = re.compile(
@@ -37,6 +37,15 @@ _STATUS: Final = re.compile(
     r"[.!]?$",
     re.I,
 )
+_REASON_ALONE: Final = re.compile(rf"{_REASON}[.!]?", re.I)
+_NAMED: Final = re.compile(
+    r"(?:[a-z_]\w*\.)+[A-Z]\w*(?:Error|Exception|Timeout)$"
+    r"|(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception): [^\n]{4,}$"
+)
+_CODE_ALONE: Final = re.compile(
+    r"[\w .-]{0,20}\b(?:error|exception|failure)\b\W.{0,80}\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\W*$",
+    re.S,
+)
 _PAGE: Final = re.compile(
     rf"\s*<(?:!doctype|html|head)\b.*<(?:title|h1)>[^<]*(?:\b[45]\d\d\b|{_REASON}|error)[^<]*</",
     re.I | re.S,
@@ -54,7 +63,8 @@ _PLAIN: Final = re.compile(
     r"|(?:the )?(?:\w+ )?(?:model|engine|server|backend)\b.{0,30}\b(?:overloaded|not (?:found"
     r"|loaded|available|exist|ready)|does not exist|out of memory|unreachable)"
     r"|(?:cuda )?out of memory|upstream\b.{0,60}\b(?:error|timeout|reset|failure)"
-    r"|(?:read|connect\w*|socket|request|gateway|deadline|operation|response) ?(?:time[d-]? ?out"
+    r"|connect e[a-z]{5,}|(?:read|connect\w*|socket|request|gateway|deadline|operation"
+    r"|response) ?(?:time[d-]? ?out"
     r"|exceeded|refused|reset|aborted|closed)|econn(?:reset|refused|aborted)|etimedout|enotfound"
     r"|(?:failed|unable|could not) to (?:connect|reach|parse|decode|load|fetch|establish)"
     r"|unexpected (?:token|end of (?:json|input|file)|status code)"
@@ -65,8 +75,9 @@ _PLAIN: Final = re.compile(
 # An answer about errors explains them.
 _EXPLAINS: Final = re.compile(
     r"\b(?:means?|meaning|happens?|occurs when|indicates?|because|usually|typically|caused by"
-    r"|to fix|you can|you should|you need|try (?:to|adding|setting|increasing|using)|solution"
-    r"|for example|status code is|refers to)\b",
+    r"|to fix|you can(?! (?:find|get|obtain|view|see|check|contact))|raised|thrown|you should"
+    r"|you need|try (?:to|adding|setting|increasing|using)|solution"
+    r"|for example|status code is|refers to|which|why|at the time|so that|therefore)\b",
     re.I,
 )
 _ERROR_KEYS: Final = frozenset(("error", "errors", "exception", "traceback", "fault"))
@@ -88,7 +99,8 @@ _EMPTY_TAGS: Final = re.compile(r"(?:<(\w+)[^<>]*>\s*</\1>\s*)+")
 _UNFILLED: Final = re.compile(
     r"\W*(?:to-?do|tbd|tba|fixme|placeholder|coming soon|lorem ipsum\b.*|work in progress"
     r"|(?:answer|response|content|text|output) (?:goes )?here|insert \w+ here|to be (?:determined"
-    r"|added|completed|written|filled in)|\[object object\])\W*",
+    r"|added|completed|written|filled in)|\[object object\]|null|nil|nan|undefined|n/?a"
+    r"|not available|none available|no (?:answer|response|output|result|content))\W*",
     re.I | re.S,
 )
 _REPEATED: Final = re.compile(
@@ -117,9 +129,9 @@ def _is_error(text: str, prompt: str | None) -> bool:
         return not _asked(prompt)
     if text.startswith("{"):
         return _is_error_object(text)
-    if _STATUS.match(text):
+    if _STATUS.match(text) or _REASON_ALONE.fullmatch(text) or _CODE_ALONE.match(text):
         return not _asked(prompt)
-    found = len(text) <= _PLAIN_CHARS and _PLAIN.match(text)
+    found = len(text) <= _PLAIN_CHARS and (_PLAIN.match(text) or _NAMED.match(text))
     return bool(found) and not _EXPLAINS.search(text) and not _asked(prompt)
 
 
@@ -141,8 +153,14 @@ def _is_error_object(text: str) -> bool:
     except ValueError:
         return False
     keys = {str(key).lower() for key in value}
+    keys = {key for key in keys if not key.startswith("error_")}
     named = [v for k, v in value.items() if str(k).lower() in _ERROR_KEYS and v]
-    return bool(named) and keys <= _ERROR_KEYS | _BESIDE_ERRORS
+    told = [v for v in value.values() if isinstance(v, str) and _is_error_text(v.strip())]
+    return bool(named or told) and keys <= _ERROR_KEYS | _BESIDE_ERRORS
+
+
+def _is_error_text(text: str) -> bool:
+    return bool(_STATUS.match(text) or _PLAIN.match(text) or _REASON_ALONE.fullmatch(text))
 
 
 def _is_unfilled(text: str) -> bool:

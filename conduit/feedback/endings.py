@@ -17,6 +17,8 @@ _PROSE_CHARS: Final = 160  # below this, an answer may end without a full stop
 _LONG_LINE_WORDS: Final = 15  # a line of prose this long is a sentence
 _NAME_WORDS: Final = 5
 _LOOP_CHARS: Final = 200
+_OPEN_LINE_WORDS: Final = 8  # a line so long that ends with "of" is a sentence without its end
+_FEWEST_ANNOUNCED: Final = 3
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -63,6 +65,9 @@ _ALWAYS_OPEN: Final = _words(
     "the an and or because which than whose its their your my our into und oder weil dass et ou y"
 )
 _WORDS: Final = re.compile(r"\S+")
+_FEW: Final = ["three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_ANNOUNCED: Final = re.compile(rf"\b(\d{{1,2}}|{'|'.join(_FEW)})\b(?: [\w'-]+){{1,8}}:\s*\n", re.I)
+_NUMBERED: Final = re.compile(r"^\s*(\d{1,3})[.)]\s+\S", re.M)
 
 
 def is_cut(text: str) -> bool:
@@ -75,6 +80,7 @@ def is_cut(text: str) -> bool:
         or _open_last_line(text, tail)
         or _open_sentence(text, tail)
         or _cut_loop(tail)
+        or _fewer_than_announced(text)
     )
 
 
@@ -119,8 +125,11 @@ def _open_last_line(text: str, tail: str) -> bool:
         return False
     if len(lines) > 1 and (_BARE_MARKER.match(last) or len(_BOLD.findall(last)) % 2):
         return True
-    if last.startswith("|") and not last.endswith("|"):
-        return lines[-2:-1] != [] and lines[-2].rstrip().endswith("|")
+    if last.startswith("|"):
+        above = lines[-2].strip() if len(lines) > 1 else ""
+        return above.endswith("|") and (
+            not last.endswith("|") or 2 <= last.count("|") < above.count("|")
+        )
     if last.endswith(":"):
         return len(_WORDS.findall(last)) >= 3
     if last.endswith(","):
@@ -151,9 +160,12 @@ def _open_sentence(text: str, tail: str) -> bool:
         return _unlike_other_items(lines)
     stopped = _STOPPED.search(line) is not None
     prose = len(_STOPPED.findall(tail)) >= 2 or (stopped and len(words) >= _LONG_LINE_WORDS)
+    never_last = words[-1] == last_word and last_word in _NEVER_LAST
+    if never_last and len(set(words)) >= _OPEN_LINE_WORDS:
+        return True
     if len(text) < _PROSE_CHARS or not prose:
         return False
-    if words[-1] == last_word and last_word in _NEVER_LAST and len(words) >= 4:
+    if never_last and len(words) >= 4:
         return True
     fragment = _WORDS.findall(_LAST_STOP.sub("", line, count=1)) if stopped else words
     if words[-1].isupper() or (stopped and len(fragment) < 2):
@@ -174,6 +186,18 @@ def _unlike_other_items(lines: list[str]) -> bool:
     """Return whether every earlier item of a list ends with a stop, and the last does not."""
     earlier = [line.rstrip() for line in lines[:-1] if _ITEM.match(line)]
     return len(earlier) >= 2 and all(line.endswith((".", "!", "?", "。")) for line in earlier)
+
+
+def _fewer_than_announced(text: str) -> bool:
+    """Return whether "ten names:" is followed by a numbered list that stops before the tenth."""
+    found = _ANNOUNCED.search(text[:_LOOP_CHARS])
+    numbers = [int(n) for n in _NUMBERED.findall(text)] if found else []
+    if found is None or not numbers or not _NUMBERED.match(text[text.rfind("\n") + 1 :]):
+        return False
+    said = found[1].lower()
+    wanted = int(said) if said.isdigit() else _FEW.index(said) + _FEWEST_ANNOUNCED
+    in_order = numbers == list(range(1, len(numbers) + 1))
+    return in_order and wanted >= _FEWEST_ANNOUNCED and len(numbers) < wanted
 
 
 def _cut_loop(tail: str) -> bool:

@@ -263,6 +263,16 @@ COMPLAINT: Final = re.compile(
     r"|rephrase|again)(?: again| once more| please| that| it| this)*\W*(?:$|[:.,!])"
     r"|you (?:didn't|did not|missed|forgot|only|still|misunderstood|ignored|skipped|keep"
     r"|got (?:that|it|this)|made a mistake|are wrong|gave (?:me )?(?:the )?wrong|left out|haven't)"
+    r"|(?:that|this|it)(?: \w+)? (?:doesn't|does not|didn't|did not|won't|isn't|wasn't) \w+"
+    r"|(?:that|this|it)(?:'s| is)(?: \w+)? (?:not|no) \w+"
+    r"|still (?:not|no|isn't|aren't|wrong|nothing|broken|failing|the same|an? error)\b"
+    r"|i (?:still )?(?:don't|do not|can't|cannot) (?:really )?(?:understand|get (?:it|this|that)"
+    r"|follow|see (?:it|how))\b|(?:that|this|it|which)(?:'s| is| was)? (?:all )?(?:greek|unclear"
+    r"|too hard|confusing)\b"
+    r"|(?:the|your|that|this) (?:\w+ )?(?:code|script|quer(?:y|ies)|command|function|regex|formula"
+    r"|example|answer|translation|link|json|output|solution|program|snippet|test|build)\b.{0,12}"
+    r"\b(?:fails?|failed|crash\w*|throws?|threw|breaks?|broke|errors? out|doesn't|does not|didn't"
+    r"|won't|isn't|is not|raises?|gives? (?:me )?(?:an? )?(?:error|exception|wrong|nothing))\b"
     r"|you're wrong|i (?:said|asked|meant|told you|don't like|did not ask|didn't ask"
     r"|still (?:don't|do not|get)|already said|wanted|specifically)\b"
     r"|are you (?:really |absolutely )?sure\b|i (?:don't )?think (?:that|this|it)(?: is"
@@ -287,7 +297,8 @@ LATE_COMPLAINT: Final = re.compile(
     r"|^it still (?:\w+s|doesn't)\b|\bstill (?:the same|wrong|not working)\b"
 )
 APPROVAL: Final = re.compile(
-    r"^\W*(?:oh |ah |ok(?:ay)?,? |wow,? |haha+,? |yes,? |no problem\b|lol,? )*(?:thanks"
+    r"^\W*\w{2,}ed!|^\W*(?:oh |ah |ok(?:ay)?,? |wow,? |haha+,? |yes,? |no problem\b"
+    r"|lol,? )*(?:thanks"
     r"|thank you|thankyou|thx|ty\b|great|perfect|nice|got it|cool|lovely|awesome|excellent"
     r"|brilliant|wonderful|good (?:job|one|answer)|very good|well done"
     r"|(?:it|that) work(?:s|ed)\b|that'?s (?:right|correct|great|perfect|it|good|helpful)"
@@ -309,6 +320,15 @@ COMMANDS: Final = listed(
     "continua mas si avanti ancora 1 2 3 a b c",
 ) | {"go on", "keep going", "go ahead", "carry on"}
 
+
+# Written numbers are the numbers; "one" is more often a pronoun.
+_WRITTEN: Final = (
+    "two three four five six seven eight nine ten eleven twelve",
+    "zwei drei vier funf sechs sieben acht neun zehn elf zwolf",
+    "deux trois quatre cinq six sept huit neuf dix onze douze",
+    "dos tres cuatro cinco seis siete ocho nueve diez once doce",
+)
+NUMBERS: Final = {word: str(n) for line in _WRITTEN for n, word in enumerate(line.split(), 2)}
 
 # --- questions --------------------------------------------------------------------------------
 

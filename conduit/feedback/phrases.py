@@ -4,6 +4,8 @@ All patterns read lower-case text with straight quotes, one sentence at a time. 
 parts (who, adverbs, negation, verb), since refusals differ in wording more than in shape.
 """
 
+# ruff: noqa: RUF001  (the letters of other languages are meant)
+
 import re
 from typing import Final
 
@@ -19,7 +21,8 @@ _SELF: Final = (
     r"(?:\bi\b|\bi\b.{0,60}?\b(?:and|or|so)\b|\bassistant\b|^(?:sorry|apologies|unfortunately),?)"
 )
 _ADVERBS: Final = (
-    r"(?:,? ?(?:\w+ly|just|also|still|even|in good conscience|(?:and|or) (?:will not|won't)|of any"
+    r"(?:,? ?(?:\w+ly|just|also|still|even|therefore|thus|hence|in good (?:faith|conscience)"
+    r"|(?:and|or) (?:will not|won't)|of any"
     r"|at (?:this|the) (?:time|moment)|right now|for you|be able to|be|do)\b,?){0,3} ?"
 )
 _SHORT_ADVERB: Final = r"(?:\w+ly |just |really )?"
@@ -30,8 +33,7 @@ _NEGATED: Final = "|".join(
         rf"(?:am|'m|are|'re|was) {_SHORT_ADVERB}(?:not|never) {_SHORT_ADVERB}(?:able|allowed"
         rf"|permitted|authori[sz]ed"
         r"|programmed|designed|equipped|in a position|going|willing|trained|meant|supposed"
-        r"|at liberty|qualified"
-        r"|free|prepared|here)(?: to)?",
+        r"|at liberty|qualified|free|prepared|here)(?: to)?",
         rf"(?:am|'m|are|'re) {_SHORT_ADVERB}(?:unable|unwilling|forbidden|prohibited)(?: to"
         rf"| from)?",
         r"(?:do not|don't) (?:have|possess) (?:the |any )?(?:\w+ )?(?:ability|capability"
@@ -41,8 +43,7 @@ _NEGATED: Final = "|".join(
         r"(?:'d|would) (?:rather|prefer) not(?: to)?|(?:do not|don't) (?:want|wish|intend|plan) to",
         r"(?:have|'ve) been \w+ed (?:not|never) to|(?:am|'m|was) \w+(?:ed|ld) (?:not|never) to",
         r"(?:do not|don't) (?:think|believe|feel)(?: that)?(?: it is| it's)?(?: i)?(?: should"
-        r"| can| could| would be able to"
-        r"| appropriate| right| ethical)(?: for me)?(?: to)?",
+        r"| can| could| would be able to| appropriate| right| ethical)(?: for me)?(?: to)?",
     )
 )
 _ASSISTING: Final = (
@@ -53,8 +54,7 @@ _ASSISTING: Final = (
     r"|writ|creat|generat|produc|draft|compos|reproduc|execut|fabricat|facilitat|encourag|promot"
     r"|endors|condon"
     r"|reveal|disclos|impersonat|handl|provid|giv|offer|shar|suppl[yi]|describ|explain|teach"
-    r"|instruct|guid|advis"
-    r"|express|address|perform|entertain)(?:e|es|ing)?"
+    r"|instruct|guid|advis|express|address|perform|entertain)(?:e|es|ing)?"
     r"|take part|be (?:a )?part of|be involved|weigh in|get into|go into|go there|role-?play"
     r"|pretend to be|carry out"
     r"|do (?:that|this|so|it|what)|walk you|show you|act as|form (?:an )?opinion"
@@ -78,19 +78,24 @@ _RULES: Final = (
     r"|safety|training)"
 )
 
+_SOURCES: Final = (
+    r"(?:(?:provided|given|supplied|retrieved|available|uploaded|attached) )?(?:context|documents?"
+    r"|passages?|sources?|excerpts?|knowledge base|search results?|snippets?|materials?"
+    r"|documentation)(?: (?:provided|given|supplied|retrieved|available|above"
+    r"|i (?:have|was given)))?"
+)
+
 # Withholding the answer itself: what follows is seldom one.
 FIRM: Final = either(
     rf"{_SELF} ?{_ADVERBS}(?:{_NEGATED}){_ADVERBS}{_ASSISTING}",
-    rf"^(?:(?:sorry|apologies|no)[,.:!]? ?)?(?:can't|cannot|can not|won't|unable to) {_ASSISTING}",
+    rf"^(?:(?:sorry|apologies|no)[,.:!]? ?)?(?:can't|cannot|can not|won't|unable to"
+    rf"|not able to) {_ASSISTING}",
     r"\b(?:i|we) (?:\w+ly )?(?:do not|don't|never) (?:provide|offer|give|comment|discuss|engage"
-    r"|answer|share|write|create"
-    r"|generate|help|support|speculate|participate|respond|assist)\b",
+    r"|answer|share|write|create|generate|help|support|speculate|participate|respond|assist)\b",
     r"\b(?:i|we)(?: can|'m| am|'re| are| was)?(?: \w+)?(?: to)? only (?:able to |here to "
-    r"|allowed to |meant to )?"
-    r"(?:help|answer|assist|discuss|respond|talk|handle|support)\b",
+    r"|allowed to |meant to )?(?:help|answer|assist|discuss|respond|talk|handle|support)\b",
     r"\b(?:do not|don't|not|isn't)(?: \w+ly)? (?:feel(?:ing)? )?(?:comfortable|right|good|okay"
-    r"|at ease) (?:about |with |in |to )?"
-    r"(?:\w+ing|answer|help|discuss|this|that)\b",
+    r"|at ease) (?:about |with |in |to )?(?:\w+ing|answer|help|discuss|this|that)\b",
     r"\b(?:i'm|i am|makes me) uncomfortable|\bi(?:'d| would) (?:rather|prefer) not\b"
     r"|^(?:sorry,? )?no can do\b|\bsay no to (?:this|that|it)\b|\blet's not go there\b",
     r"\bi(?:'ll|'d|'m| am| must| have| need| will| should)?(?: \w+ly)?(?: have| need| going"
@@ -105,6 +110,10 @@ FIRM: Final = either(
     r"\bi(?:'ll| will| must|'m going to| am going to| have to|'d)?(?: have to)? (?:stop you"
     r" (?:there|here)|draw (?:the|a) line)|\bwhere (?:i|we) draw the line\b"
     r"|\bbest not to (?:continue|discuss|engage|go|get|answer|pursue)\b",
+    r"\b(?:prefer|rather|better|best) (?:that |if )?we (?:didn't|did not|don't|do not|not)\b"
+    r"|\b(?:cross\w*|over) (?:a|the) line\b.{0,20}\b(?:i|we)(?:'m| am|'re"
+    r"| are)? (?:\w+ )?(?:not|won't|never|can't|cannot)\b"
+    rf"|{_SELF} ?{_ADVERBS}(?:{_NEGATED}){_ADVERBS}recommend(?!.{{0,60}}\benough\b)\w*\b",
     r"^for (?:\w+ |\w+ and \w+ )?(?:privacy|legal|safety|security|ethical|policy|confidentiality"
     r"|compliance|copyright) reasons\b.{0,120}(?:\b(?:not|cannot|unable)\b|n't\b)",
     r"^(?:such |these |those |this |that )?(?:requests?|questions?|prompts?|quer(?:y|ies)|topics?"
@@ -118,13 +127,11 @@ FIRM: Final = either(
     rf"\b{_RULES} .{{0,30}}\b(?:prevent|prohibit|forbid|restrict|(?:do not|don't|does not"
     rf"|doesn't) (?:allow|permit|let))\w*\b",
     r"(?:\b(?:inappropriate|unethical|irresponsible|wrong|improper)|(?:not|n't)(?: be)? (?:"
-    r"appropriate"
-    r"|ethical|right|responsible|safe|proper|possible|feasible))(?: \w+)? for me to\b",
+    r"appropriate|ethical|right|responsible|safe|proper|possible|feasible))(?: \w+)? for me to\b",
     r"^(?:it is|it's|it would be|it wouldn't be)(?: \w+)? (?:inappropriate|unethical"
     r"|irresponsible|not (?:appropriate|ethical|safe"
     r"|acceptable))(?: (?:or|and) \w+)? to (?:make|generate|create|write|discuss|speculate|share"
-    r"|engage|joke|stereotype|provide"
-    r"|give|promote|suggest|offer|describe|assist|help)\b",
+    r"|engage|joke|stereotype|provide|give|promote|suggest|offer|describe|assist|help)\b",
     r"\b(?:request|prompt|response|message|content|query|input|output|question"
     r"|answer)\b.{0,30}\b(?:rejected|filtered|blocked"
     rf"|flagged|refused|withheld|removed|denied|fulfilled)\b.{{0,80}}\b(?:{_RULES}|moderation"
@@ -135,17 +142,25 @@ FIRM: Final = either(
     r"|will not|may not|unable to)|n't) be (?:fulfilled|completed|processed|answered|granted"
     r"|handled|honou?red|satisfied|carried out|met|displayed|shown|generated)\b",
     r"^(?:this|that|your) (?:request|question|prompt|topic|content)\b.{0,40}\b(?:violates"
-    r"|goes against|breaches"
-    r"|(?:is not|isn't) (?:allowed|permitted|something))",
+    r"|goes against|breaches|(?:is not|isn't) (?:allowed|permitted|something))",
+    rf"\b{_SOURCES}\b(?:.{{0,30}}\b(?:do|does|did|is|are)(?: not\b|n't\b)|.{{0,20}}\blacks?\b)"
+    r".{0,30}\b(?:(?:the|an|any|enough|sufficient|relevant) (?:\w+ )?(?:answers?|information"
+    r"|details?|data|context)|answer (?:this|that|your|the)|relevant to (?:this|your|the))\b",
+    rf"\b(?:could not|couldn't|cannot|can't|did not|didn't|unable to|no) (?:\w+ )?(?:find|see"
+    rf"|locate|answer|information|answers?|mention|details?)\b.{{0,60}}\b(?:in|from|within) (?:the "
+    rf"|these |those |your |any of the )?{_SOURCES}\b",
 )
 
 # Naming a limit: an answer often follows ("I can't browse the web, but as of 2024 ...").
 SOFT: Final = either(
     rf"\bi(?:\b.{{0,30}}\band)? ?{_ADVERBS}(?:{_NEGATED}){_ADVERBS}(?:{_LOOKING}|{_ADVICE})",
+    r"^(?:i|we|this|my|as)\b.{0,90}[,;] (?:and )?so (?:that )?(?:i|we)(?:'m| am|'re| are)?"
+    r" (?:\w+ly )?(?:can't|cannot|can not|won't|unable|not able)\b",
     r"\bi (?:do not|don't) (?:\w+ )?(?:have|possess|hold)(?: \w+){0,2} (?:access|ability"
     r"|capability|opinions?|feelings?|emotions?"
     r"|beliefs?|preferences?|experiences?|real-?time|live|body|consciousness|memory)\b",
-    r"(?:\bnot|n't) (?:enough|sufficient) (?:information|context|data|details?|evidence)\b.{0,60}"
+    r"(?:\bnot|n't) (?:have |see |find |given )?(?:enough|sufficient) (?:\w+ )?"
+    r"(?:information|context|data|details?|evidence)\b.{0,60}"
     r"\bto (?:answer|say|tell|determine|help|respond)\b",
     r"\b(?:i|we)(?:'m| am|'re| are) (?:\w+ )?(?:not|never) (?:\w+ )?(?:in a position|able|allowed"
     r"|permitted|qualified|authori[sz]ed|equipped) to \w+",
@@ -157,8 +172,7 @@ SOFT: Final = either(
     r"|text-based|virtual assistant"
     r"|chatbot).{0,80}\b(?:can't|cannot|don't|do not|unable|not able)\b",
     r"^as an? (?:ai\b|artificial|large language|language model|chatbot|virtual"
-    r"|text-based).{0,80}\b(?:can't|cannot|don't|do not"
-    r"|unable|not able|have no|lack)\b",
+    r"|text-based).{0,80}\b(?:can't|cannot|don't|do not|unable|not able|have no|lack)\b",
 )
 
 # Without any of these in its opening, a text refuses nothing: a cheap look before the patterns.
@@ -169,7 +183,8 @@ NEGATIONS: Final = (
     "prevent", "prohibit", "forbid", "have no", "impossible", "flagged", "removed", "denied",
     "nicht", "kein", "ablehn", "gegen ", " ne ", "n'", "pas", "refuser", "décliner", "incapa",
     "no ", "non ", "não", "infring", "niet", "geen", "не ", "nie ", "无法", "不能", "不便", "無法",
-    "没有", "沒有", "でき", "かね", "없",
+    "没有", "沒有", "でき", "かね", "없", "amam", "emem", "yorum", " inte ", " ikke ", "nemoh",
+    "nemůž", "не м", "لا ", "नहीं", "tidak", "không", "lack",
 )  # fmt: skip
 
 # --- weaker cues: a first person that says no, and two more of these, and nothing else -------
@@ -180,8 +195,7 @@ SAYS_NO: Final = either(
     r"\b(?:not|isn't|never) (?:be )?(?:possible|allowed|permitted|appropriate|acceptable)\b"
     r"|\bgoes against\b|\bviolates\b|\bimpossible\b",
     r"\b(?:ich|wir|mir)\b.{0,40}\b(?:nicht|keine?[nmrs]?|nur|ungern)\b|\b(?:nicht"
-    r"|keine?[nmrs]?)\b.{0,20}\bich\b"
-    r"|\bnicht (?:möglich|erlaubt|gestattet|zulässig)\b",
+    r"|keine?[nmrs]?)\b.{0,20}\bich\b|\bnicht (?:möglich|erlaubt|gestattet|zulässig)\b",
     r"\bje (?:ne|n'|préfère|refuse)|\bn'est pas (?:possible|conforme|autorisé|permis|approprié)",
     r"\bno (?:puedo|debo|estoy|soy|es posible|quiero|voy|me|está permitid)|\bprefiero no\b"
     r"|\binfringe\b",
@@ -198,8 +212,7 @@ CUES: Final = (
         r"|conversation|prompt|kind|type|sort)\b|\b(?:help|assist|handle|deal|comply"
         r"|possible)\b.{0,12}\b(?:that|this|it|your|me)\b"
         r"|\b(?:diese\w*|ihre?|deine?|das|solche\w*) (?:anfrage|frage|thema|bitte|inhalt\w*"
-        r"|anliegen)\b"
-        r"|\b(?:cette|votre|ce|ta|ces) (?:demande|question|requête|sujet|type|genre)\b"
+        r"|anliegen)\b|\b(?:cette|votre|ce|ta|ces) (?:demande|question|requête|sujet|type|genre)\b"
         r"|\b(?:es[ae]|est[ae]|tu|su) (?:solicitud|pregunta|petición|tema|tipo)\b"
     ),
     re.compile(
@@ -214,8 +227,7 @@ CUES: Final = (
         r"|\b(?:talk|speak) to (?:your|a|an|someone)\b|\bsome(?:thing|one) else\b|\b(?:another"
         r"|different) (?:question|topic|way)\b"
         r"|\bhelp you with\b|\bhappy to (?:help|discuss)\b|\bwenden sie sich\b|\bandere frage\b"
-        r"|\bconsulte[rz]?\b"
-        r"|\bconsulta a\b|\bautre (?:chose|question)\b|\botra (?:cosa|pregunta)\b"
+        r"|\bconsulte[rz]?\b|\bconsulta a\b|\bautre (?:chose|question)\b|\botra (?:cosa|pregunta)\b"
     ),
     re.compile(
         r"\b(?:as an? (?:ai|assistant|language|large|responsible|virtual)|an ai\b|language model"
@@ -266,11 +278,9 @@ OTHER: Final = either(
     r"|disponible|opini|acceso)|\ben contra de mis (?:políticas|principios|normas)",
     # Italian, Portuguese, Dutch
     r"\bnon (?:posso|sono in grado|sono autorizzat\w|mi è possibile)\b.{0,15}\b(?:aiutar|fornir"
-    r"|risponder|crear|generar|assister"
-    r"|scriver|soddisfar|dar|far)\w*",
+    r"|risponder|crear|generar|assister|scriver|soddisfar|dar|far)\w*",
     r"\bnão (?:posso|consigo|estou autorizad\w|tenho permissão|sou capaz)\b.{0,12}\b(?:ajud"
-    r"|fornec|respond|cri|ger|atend|auxili"
-    r"|cumpr|escrev|faz)\w+",
+    r"|fornec|respond|cri|ger|atend|auxili|cumpr|escrev|faz)\w+",
     r"\b(?:(?:kan|mag|wil) ik|ik (?:kan|mag|wil))\b.{0,40}\b(?:niet|geen)\b.{0,40}\b(?:helpen"
     r"|beantwoorden|geven|schrijven|maken|voldoen|doen)\b",
     # Russian, Polish, Chinese, Japanese, Korean: the set phrases
@@ -281,6 +291,16 @@ OTHER: Final = either(
     r"(?:无法|不能|不便|無法|没有办法|沒有辦法)(?:为您|向您|给您|帮您)?(?:帮助|协助|提供|回答|满足|处理|生成|完成|讨论|協助|幫助|滿足)",
     r"(?:お応え|お答え|お手伝い|対応|提供|回答|お助け|ご協力)(?:は|を|する|すること)*が?(?:でき|いたしかね|致しかね)",
     r"(?:도와드릴|답변(?:을)? 드릴|제공(?:해 드릴|할)|도움을 드릴) 수 (?:가 )?없",
+    # Turkish, Swedish, Danish, Norwegian, Czech, Ukrainian, Arabic, Hindi, Indonesian, Vietnamese
+    r"\b(?:yardımcı ol|yanıt ver|cevap ver|sağla|yap|yerine getir)(?:amam|emem|amıyorum|emiyorum)",
+    r"\b(?:jag kan|kan jag) (?:\w+ )?inte (?:hjälpa|svara|ge|skriva|göra|assistera)"
+    r"|\b(?:jeg kan|kan jeg) (?:\w+ )?ikke (?:hjælpe|hjelpe|svare|give|gi|skrive|assistere|bistå)",
+    r"\b(?:nemohu|nemůžu|nejsem schopen)\b.{0,20}\b(?:pomoci|pomoct|odpovědět|poskytnout)"
+    r"|не (?:можу|маю змоги)(?: вам| тобі)? (?:допомогти|відповісти|надати|виконати)",
+    r"لا (?:أستطيع|يمكنني|أقدر).{0,15}(?:مساعد|تقديم|الإجابة|توفير)"
+    r"|(?:सहायता|मदद|उत्तर).{0,10}नहीं (?:कर|दे) सकत",
+    r"\b(?:tidak (?:bisa|dapat)|nggak bisa) (?:\w+ )?(?:membantu|menjawab|memberikan|memenuhi)"
+    r"|không thể (?:\w+ )?(?:giúp|trả lời|cung cấp|hỗ trợ|thực hiện)",
 )
 
 # --- what may follow a refusal without being an answer ----------------------------------------
@@ -309,8 +329,7 @@ EXCUSE: Final = either(
     r"\b(?:consult|contact|reach out|seek|speak (?:to|with)|talk (?:to|with|things)|see a|ask a"
     r"|refer to|get in touch|turn to"
     r"|call your|check with|visit|advis[eo]r|professional|attorney|lawyer|doctor"
-    r"|resources available|emergency services"
-    r"|therap\w+|counsel\w+|authorities|crisis)\b",
+    r"|resources available|emergency services|therap\w+|counsel\w+|authorities|crisis)\b",
     r"\b(?:illegal|unlawful|against the law|crime|criminal|harm(?:s|ed|ful|ing)?|danger(?:ous)?"
     r"|unsafe|violat\w+|polic(?:y|ies)"
     r"|guidelines|unethical|privacy|consent|safety|copyright\w*|injur\w+|offensive"
@@ -318,8 +337,7 @@ EXCUSE: Final = either(
     r"|demean\w*|consequences|misuse\w*|hurt|respect\w*|terms of service|principles|rights"
     r"|sensitive|misinformation|malicious"
     r"|ethic\w*|stereotyp\w*|responsib\w+|(?:designed|trained|programmed|built|made) (?:to|for)"
-    r"|knowledge cut-?off|training data"
-    r"|language model|an ai\b|my purpose|theft)\b",
+    r"|knowledge cut-?off|training data|language model|an ai\b|my purpose|theft)\b",
     r"\b(?:bitte|gerne|wenden sie|wende dich|falls|stattdessen|gefährlich|verboten|illegal"
     r"|strafbar|richtlinien|verstößt|schaden)\b",
     r"\b(?:veuillez|n'hésitez|si vous|s'il vous plaît|je peux (?:vous|en revanche)|dangereux"
@@ -338,9 +356,8 @@ SORRY: Final = re.compile(
     r"|pardon|es tut mir (?:sehr )?leid|tut mir leid|entschuldig\w+|verzeihung"
     r"|(?:je suis |nous sommes )?(?:vraiment )?désolée?s?|je m'excuse|excusez"
     r"|(?:toutes )?mes excuses"
-    r"|lo siento|lo lamento|disculp\w+|perd[oó]n\w*|mi dispiace|scusa\w*|desculp\w+|sinto muito"
-    r"|het spijt me"
-    r"|抱歉|对不起|對不起|申し訳|すみません|извините|простите|przepraszam|죄송)"
+    r"|lo siento|lo sentimos|lo lament\w+|disculp\w+|perd[oó]n\w*|mi dispiace|scusa\w*"
+    r"|desculp\w+|sinto muito|het spijt me|抱歉|对不起|對不起|申し訳|すみません|извините|простите|przepraszam|죄송)"
 )
 SORRY_LATER: Final = re.compile(r"\b(?:sorry|apologi[sz]e|apologies)\b")
 FAILED: Final = either(
@@ -357,7 +374,12 @@ FAILED: Final = either(
     r"\b(?:something (?:(?:went|has gone|seems to have gone) wrong|broke|failed|crashed)|cut off"
     r"|start a new|another try|lost track|lost the thread|got confused|(?:am|'m) confused"
     r"|misunderstood|misread)\b",
-    r"\b(?:prevented|stopped|kept|keeps|prevents) (?:me|us) from\b",
+    r"\b(?:prevented|stopped|kept|keeps|prevents) (?:me|us) from\b"
+    r"|\b(?:ran|run|running) out of (?:time|memory|tokens|space|room|credits?)\b"
+    r"|\blost (?:your|the|my)\b|\bsi è verificat|\briprova|\bnon ho capito|\bocorreu um"
+    r"|\btente novamente|\bnão entendi|\bprobeer (?:het )?(?:later|opnieuw)|\bfout opgetreden"
+    r"|\bcould(?: not|n't) be (?:generated|processed|completed|loaded|produced|retrieved|found"
+    r"|delivered|created|reached)\b|\btook too long\b|\btimed out\b",
     r"\b(?:ran into|run into|encountered|experienc\w+|having|there (?:was|is|has been"
     r"|appears to be|seems to be)|facing|hit)\b.{0,20}"
     r"\b(?:problems?|issues?|errors?|trouble|difficult\w+|snag|glitch)\b",
@@ -370,8 +392,7 @@ FAILED: Final = either(
     r"|\b(?:schiefgelaufen|schief ?gegangen)\b|\bfehler (?:aufgetreten|ist)"
     r"|\bist ein (?:\w+ )?(?:fehler|problem)\b|\bkeine (?:informationen|daten)\b",
     r"\bpas (?:bien |pu )?(?:compris|comprendre|trouv\w+|d'informations?)\b|\berreur (?:s'est"
-    r"|est)\b|\bs'est (?:mal )?(?:produite?|passée?)"
-    r"|\bréessayer\b",
+    r"|est)\b|\bs'est (?:mal )?(?:produite?|passée?)|\bréessayer\b",
     r"\bno (?:he |pude |puedo |logro )?(?:entend\w+|entiend\w+|comprend\w+|encontr\w+"
     r"|tengo (?:esa |más )?informaci\w+)|\b(?:ocurrido|producido)"
     r" un (?:error|problema)|\b(?:inténtal|intenta|intente|vuelve a intentar)",
@@ -380,8 +401,7 @@ REGRET: Final = re.compile(
     r"\b(?:confusion|inconvenience|mistakes?|errors?|misunderstanding|oversight|mix-?up|trouble"
     r"|frustration|incorrect|wrong"
     r"|(?:about|for) (?:that|this)|verwirrung|unannehmlichkeiten|missverständnis|fehler"
-    r"|désagrément|malentendu|erreur|confusión"
-    r"|molestias?|inconvenientes?|malentendido)\b"
+    r"|désagrément|malentendu|erreur|confusión|molestias?|inconvenientes?|malentendido)\b"
 )
 IDLE: Final = either(
     r"\b(?:let me know|how (?:can|may) i|please|misread|misunderst\w+|mistakes?|wrong|confus\w+"
@@ -411,16 +431,26 @@ LEAKED: Final = either(
     r"^(?:oops|whoops|uh-oh|hm+|sorry)?\W*something went wrong(?:[.,!]|$| (?:while|on our|on my"
     r"|with (?:your|the) request))",
     rf"^(?:the |this |our )?(?:service|server|model|system|assistant|api|network|engine)s? (?:is"
-    rf"|are) (?:\w+ly )*(?:unavailable|overloaded|busy"
+    rf"|are) (?:\w+ ){{0,2}}(?:unavailable|overloaded|busy"
     rf"|down|not available|offline|experiencing)\b.{{0,60}}(?:{_LATER}|$)",
     r"^(?:the |your )?(?:request|operation|connection|response|query) (?:has |was )?(?:timed out"
     r"|failed|aborted|could not be (?:processed|completed))"
     r"(?:[.!,:]|$| (?:while|after|before|due|because|please)\b)",
     r"^(?:rate limit|quota|token limit) (?:exceeded|reached)\b",
     r"^(?:failed|unable) to (?:generate|fetch|load|get|retrieve|parse|connect"
-    r"|produce)\b.{0,50}\b(?:response|answer|reply|completion|server"
-    r"|model|output|result)\b",
+    r"|produce)\b.{0,50}\b(?:response|answer|reply|completion|server|model|output|result)\b",
     r"^(?:hm+|oh|oops|uh|ah)\b\W*.{0,20}\b(?:didn't work|went wrong|failed)\b",
+    r"^(?:something|an? \w+|some \w+) (?:unexpected|unforeseen|strange|odd|broke|failed|crashed"
+    r"|problem|issue|failure)\b.{0,40}\b(?:happened|occurred|came up|while|and)\b.{0,80}\b(?:answer"
+    r"|response|request|reply|generat\w+|try|again|later)\b",
+    r"^(?:i|we) (?:could(?:n't| not)|can(?:'t|not)|failed to|were unable to|was unable to) (?:load"
+    r"|process|generate|fetch|retrieve|reach|complete|deliver)\b.{0,30}\b(?:answer|response|reply"
+    r"|request|message|result)",
+    r"^(?:the |our |your )?(?:\w+ )?(?:service|server|model|system|backend|api)s? (?:had|has|have"
+    r"|encountered|ran into|hit|experienced|returned) (?:an?|some) (?:\w+ )?(?:error|problem"
+    r"|issue)",
+    r"^(?:your |the |this )?(?:answer|response|reply|request|message|output|content|result) could"
+    r"(?: not|n't) be (?:generated|processed|completed|loaded|produced|retrieved|created)\b",
     r"^(?:i|we)(?: seem to be| am|'m| are|'re) (?:currently |now )?(?:experiencing|having"
     r"|running into|facing)\b.{0,30}\b(?:difficult\w+|problems?|issues?|trouble|errors?)\b",
     r"^(?:n/?a\W+)?(?:response|answer|result|output) (?:is )?(?:pending|unavailable|not available"
@@ -447,8 +477,7 @@ LETTER_HEAD: Final = re.compile(
 )
 SIGNED: Final = re.compile(
     r"\n\s*(?:best|kind|warm|yours|sincerely|regards|cheers|love|with |all the best|many thanks"
-    r"|mit freundlichen|viele grüße"
-    r"|liebe grüße|cordialement|bien à|un saludo|atentamente|saludos)"
+    r"|mit freundlichen|viele grüße|liebe grüße|cordialement|bien à|un saludo|atentamente|saludos)"
 )
 ASKED_FOR: Final = either(
     r"\b(?:apolog\w+|sorry|refus\w+|declin\w+|reject\w+|turn\w* down|say(?:ing)? no|cancel\w*"

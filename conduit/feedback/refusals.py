@@ -24,12 +24,13 @@ _SHORT_WORDS: Final = 40
 
 # How many words may follow that are neither offer, advice nor reason:
 _FIRM_SUBSTANCE: Final = 60  # after "I can't help with that": sermons
-_TURNED_SUBSTANCE: Final = 10  # after "I can't help with that, but"
+_TURNED_SUBSTANCE: Final = 8  # after "I can't help with that, but"
 _SOFT_SUBSTANCE: Final = 7  # after "I don't have live data"
 _APOLOGY_SUBSTANCE: Final = 9
 _HINT_SUBSTANCE: Final = 12
 _CUES_NEEDED: Final = 2
 _TURN_WORDS: Final = 3  # "but" and this many words more begin an answer
+_ANSWER_WORDS: Final = 9  # that a clause with a figure in it needs to be an answer after "but"
 
 Verdict = Literal["refusal", "apology"]
 
@@ -38,6 +39,12 @@ _TURN: Final = re.compile(
     r"|sin embargo|ma|mas|porém)\b[,\s]*"
     r"|[;:]\s+|\s[–—]\s|,\s+(?:so|since|because|da|denn|car|ya que|which|as)\s"
 )
+_STILL_NO: Final = re.compile(
+    r"^(?:therefore |thus |hence )?(?:i|we)(?:'m| am|'re| are)? (?:\w+ly |therefore )?(?:can't"
+    r"|cannot|can not|couldn't|won't|unable|not able|don't|do not|have no)\b"
+)
+_CALLED: Final = re.compile(r"\b(?:call|dial|text|phone|hotline|lifeline|helpline|line at)\b")
+_FIGURE: Final = re.compile(r"\b\d")
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|(?<=[。！？])|\n+")
 _LISTED: Final = re.compile(r"(?m)^\s*(?:[-*•]|\d{1,2}[.)])\s")
 _WORD: Final = re.compile(r"[^\W_]+|[\u3040-\u9fff]")
@@ -121,15 +128,24 @@ def _refusing(sentence: str) -> re.Match[str] | None:
 
 def _clauses_after(remainder: str) -> list[str]:
     """Return the clauses that turn away from a refusal in its own sentence ("but ...")."""
-    return [piece for piece in _TURN.split(remainder)[1:] if piece]
+    pieces = filter(None, _TURN.split(remainder)[1:])
+    return [piece for piece in pieces if not _STILL_NO.match(piece)]
 
 
 def _no_answer(before: int, turns: list[str], rest: list[str], *, soft: bool) -> bool:
+    if any(map(_answers_in_figures, turns)):
+        return False
     turned = any(_substance(clause) > _TURN_WORDS for clause in turns)
     if soft and turned:
         return False
     allowed = _SOFT_SUBSTANCE if soft else _TURNED_SUBSTANCE if turned else _FIRM_SUBSTANCE
     return not _says_more_than(allowed - before, [*turns, *rest])
+
+
+def _answers_in_figures(clause: str) -> bool:
+    """Return whether a clause after "but" tells a figure that is no number to call."""
+    figured = _FIGURE.search(clause) and not _CALLED.search(clause)
+    return bool(figured) and len(_WORD.findall(clause)) >= _ANSWER_WORDS
 
 
 def _says_more_than(allowed: int, clauses: Iterable[str]) -> bool:

@@ -25,6 +25,7 @@ from conduit.feedback.lexicon import (
     FUNCTION_WORDS,
     GENERIC,
     LATE_COMPLAINT,
+    NUMBERS,
     OPENERS,
     QUESTION_WORDS,
     QUOTED,
@@ -147,7 +148,8 @@ def _tokens(text: str) -> list[_Token]:
             quoted = any(start < match.start() < end for start, end in quotes)
             shouted = token.isupper() and len(token) > 1
             named = quoted or shouted or (token[0].isupper() and before not in OPENERS)
-            found.append(_Token(plain(token.removesuffix("'s")), named, quoted))
+            word = plain(token.removesuffix("'s"))
+            found.append(_Token(NUMBERS.get(word, word), named, quoted))
         before = token
     return found
 
