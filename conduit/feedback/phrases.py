@@ -357,7 +357,8 @@ SORRY: Final = re.compile(
     r"|(?:je suis |nous sommes )?(?:vraiment )?désolée?s?|je m'excuse|excusez"
     r"|(?:toutes )?mes excuses"
     r"|lo siento|lo sentimos|lo lament\w+|disculp\w+|perd[oó]n\w*|mi dispiace|scusa\w*"
-    r"|desculp\w+|sinto muito|het spijt me|抱歉|对不起|對不起|申し訳|すみません|извините|простите|przepraszam|죄송)"
+    r"|desculp\w+|sinto muito|het spijt me"
+    r"|抱歉|对不起|對不起|申し訳|すみません|извините|простите|przepraszam|죄송)"
 )
 SORRY_LATER: Final = re.compile(r"\b(?:sorry|apologi[sz]e|apologies)\b")
 FAILED: Final = either(
