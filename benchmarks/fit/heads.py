@@ -179,10 +179,13 @@ def _stem(text: str) -> str:
 def inputs(rows: Corpus, embedder: str | None) -> Rows:
     """Return what the heads see of every row; without an embedder, its signals alone."""
     if embedder is None:
-        return np.stack([head_inputs(signals, None) for signals in rows.signals])
+        return np.stack([head_inputs(signals.values, None) for signals in rows.signals])
     vectors = create_embedder(embedder).embed([clip_text(text) for text in rows.texts])
     return np.stack(
-        [head_inputs(signals, row) for signals, row in zip(rows.signals, vectors, strict=True)]
+        [
+            head_inputs(signals.values, row)
+            for signals, row in zip(rows.signals, vectors, strict=True)
+        ]
     )
 
 

@@ -74,14 +74,27 @@ class FeatureCache(Protocol):
 
 def cache_key(embedder_id: str, schema_id: str, text: str, task: str | None = None) -> str:
     """Return a name for the features of a text, from which the text cannot be read."""
-    digest = blake2b(digest_size=KEY_BYTES)
-    for part in (embedder_id, schema_id, task, text):
-        # As `normalise_text` does it: a lone surrogate counts as a question mark.
-        data = b"" if part is None else part.encode("utf-8", "replace")
-        size = -1 if part is None else len(data)
-        digest.update(size.to_bytes(8, "little", signed=True))
-        digest.update(data)
-    return digest.hexdigest()
+    return key_maker(embedder_id, schema_id)(text, task)
+
+
+def key_maker(embedder_id: str, schema_id: str) -> Callable[..., str]:
+    """Return `cache_key` for one embedder and schema, which are then hashed once."""
+    started = blake2b(_framed(embedder_id) + _framed(schema_id), digest_size=KEY_BYTES)
+
+    def key(text: str, task: str | None = None) -> str:
+        digest = started.copy()
+        digest.update(_framed(task) + _framed(text))
+        return digest.hexdigest()
+
+    return key
+
+
+def _framed(part: str | None) -> bytes:
+    """Return a part behind its size, so that no two lists of parts hash alike."""
+    if part is None:
+        return b"\xff" * 8
+    data = part.encode("utf-8", "replace")  # as `normalise_text`: a lone surrogate is a question
+    return len(data).to_bytes(8, "little") + data
 
 
 def checked_ttl_s(ttl_s: float) -> float:

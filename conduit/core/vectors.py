@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from conduit.core.errors import InvalidInput, finite, known_fields, optional_fin
 Vector = NDArray[np.float32]
 
 _VECTOR_MAGIC = b"CQF1"
+_READ_LATER = ("complexity_score", "domain", "domain_confidence")
+
+# What people read of a text, in that order; no decision waits for it.
+Reader = Callable[[], tuple[float | None, str | None, float | None]]
 
 
 def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vector:
@@ -65,6 +70,7 @@ class QueryFeatures:
     domain_confidence: float | None = None
     degraded: str | None = None  # why the embedding is missing from the vector, if it is
     embedding: Vector | None = None  # stays in the process: receipts and rows do not carry it
+    _reader: Reader | None = field(default=None, init=False)  # until it has been asked
 
     def __post_init__(self) -> None:
         """Own a read-only copy of the vector, and refuse what is not finite."""
@@ -72,6 +78,43 @@ class QueryFeatures:
         finite(self.token_estimate, "token_estimate", low=0)
         optional_finite(self.complexity_score, "complexity_score", low=0.0, high=1.0)
         optional_finite(self.domain_confidence, "domain_confidence", low=0.0, high=1.0)
+
+    @classmethod
+    def unread(
+        cls,
+        vector: Vector,
+        schema: str,
+        token_estimate: int,
+        reader: Reader,
+        *,
+        degraded: str | None = None,
+        embedding: Vector | None = None,
+    ) -> Self:
+        """Return features whose complexity and domain are asked of `reader` when first read.
+
+        Nothing is checked or copied: `vector` must be as `as_vector` returns it, and nobody else's.
+        """
+        made, put = object.__new__(cls), object.__setattr__
+        put(made, "vector", vector)
+        put(made, "schema", schema)
+        put(made, "token_estimate", token_estimate)
+        put(made, "degraded", degraded)
+        put(made, "embedding", embedding)
+        put(made, "_reader", reader)
+        return made
+
+    if not TYPE_CHECKING:  # a checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Work out what `unread` left open; called for attributes that are not there."""
+            if name not in _READ_LATER:
+                raise AttributeError(f"QueryFeatures has no attribute {name!r}")
+            reader = self._reader
+            if reader is not None:  # another thread may have read it just now
+                for reading, value in zip(_READ_LATER, reader(), strict=True):
+                    object.__setattr__(self, reading, value)
+                object.__setattr__(self, "_reader", None)
+            return object.__getattribute__(self, name)
 
     def __repr__(self) -> str:
         """Show the readings, not the numbers of the vector."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.cache.base import FeatureCache, MemoryCache, cache_key
+from conduit.cache.base import FeatureCache, MemoryCache, key_maker
 from conduit.core.models import Query, QueryFeatures, Vector
 from conduit.engines import features, heads
 from conduit.engines.embeddings.base import Embedder, create_embedder
@@ -43,10 +44,12 @@ class Analyzer:
     ) -> None:
         """Take an embedder (or its name); without a cache every text is analysed anew."""
         self.embedder = create_embedder(embedder)
+        self._embedder_id = self.embedder.id
         self.cache: FeatureCache = MemoryCache(max_entries=0) if cache is None else cache
         self._remote = not isinstance(self.cache, MemoryCache)
         self.tables = tables or features.feature_tables(self.embedder.id, self.embedder.dim)
         self.schema = features.schema_id(self.embedder.id, tables)
+        self._key = key_maker(self.embedder.id, self.schema)
         self.dim = features.VECTOR_DIM
         self.stats = AnalyzerStats()
         self._batcher: _Batcher | None = None
@@ -88,7 +91,7 @@ class Analyzer:
 
     def key(self, query: Query) -> str:
         """Return the name under which the cache has the features of a query."""
-        return cache_key(self.embedder.id, self.schema, query.text, query.task)
+        return self._key(query.text, query.task)
 
     # many texts --------------------------------------------------------------------------------
 
@@ -125,17 +128,16 @@ class Analyzer:
     def _embed_batch(self, texts: Sequence[str]) -> list[Embedded]:
         """Return an embedding or the reason for its absence per text; never raises."""
         try:
-            rows = np.asarray(self.embedder.embed(texts), dtype=np.float32)
+            rows = np.asarray(self.embedder.embed(texts), np.float32)
         except Exception as error:  # noqa: BLE001  a user's embedder may raise anything; counted
             return [self._missing(f"the embedder raised {type(error).__name__}")] * len(texts)
         if rows.shape != (len(texts), self.embedder.dim):
             return [self._missing(f"the embedder returned shape {rows.shape}")] * len(texts)
-        finite = np.asarray(np.isfinite(rows).all(axis=1))
         return [
             (row, None)
-            if ok
+            if math.isfinite(row.dot(row))
             else self._missing("the embedder returned numbers that are not finite")
-            for row, ok in zip(rows, finite, strict=True)
+            for row in rows
         ]
 
     def _missing(self, reason: str) -> tuple[None, str]:
@@ -148,17 +150,16 @@ class Analyzer:
         self, query: Query, text: str, embedding: Vector | None, problem: str | None
     ) -> QueryFeatures:
         signals = features.surface_signals(text)
-        reading = heads.analyse(signals, embedding, self.embedder.id)
         self.stats.analysed += 1
+        vector = features.encode_vector(signals, embedding, self.tables, query.task)
+        vector.flags.writeable = False
         if embedding is not None:
             embedding.flags.writeable = False
-        return QueryFeatures(
-            features.encode_vector(signals, embedding, self.tables, query.task),
+        return QueryFeatures.unread(
+            vector,
             self.schema if problem is None else self.schema + "#surface",
-            token_estimate=_tokens(signals.token_estimate, len(text), len(query.text)),
-            complexity_score=reading.complexity_score,
-            domain=reading.domain,
-            domain_confidence=reading.domain_confidence,
+            _tokens(signals.token_estimate, len(text), len(query.text)),
+            heads.reader(signals, embedding, self._embedder_id),
             degraded=problem,
             embedding=embedding,
         )

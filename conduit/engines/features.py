@@ -293,13 +293,11 @@ def schema_id(embedder_id: str, tables: FeatureTables | None = None) -> str:
     return f"{LAYOUT}:{VECTOR_DIM}:{embedder_id}{own}"
 
 
-def scaled_signals(signals: SurfaceSignals) -> Floats:
-    """Return the signals that the heads read, with the shipped scales, clipped."""
+def scaled_signals(values: Floats) -> Floats:
+    """Return, of all signals, those that the heads read, with the shipped scales, clipped."""
     shipped = _shipped()
     first = slice(READ_BY_HEADS)
-    scaled = (signals.values[first] - shipped["signals.mean"][first]) * shipped["signals.gain"][
-        first
-    ]
+    scaled = (values[first] - shipped["signals.mean"][first]) * shipped["signals.gain"][first]
     limit = SURFACE_GAIN * SURFACE_CLIP
     clipped: Floats = np.minimum(np.maximum(scaled, -limit), limit)
     return clipped

@@ -9,10 +9,11 @@ docs/features.md says how well they do.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,7 @@ FORMS: tuple[str, ...] = ("open", "few options", "many options")
 FEW_OPTIONS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Analysis:
+class Analysis(NamedTuple):
     """What a text seems to be about, and how hard it is for a small model."""
 
     complexity_score: float  # calibrated probability that small models get it wrong
@@ -85,36 +85,69 @@ def heads(space: str) -> Heads:
     return Heads(*(np.ascontiguousarray(shipped[f"{space}.{part}"], np.float32) for part in parts))
 
 
-def head_inputs(signals: SurfaceSignals, embedding: Floats | None) -> Floats:
+def head_inputs(values: Floats, embedding: Floats | None) -> Floats:
     """Return what the heads look at beside the words: the embedding, then the scaled signals."""
-    scaled = scaled_signals(signals)
+    scaled = scaled_signals(values)
     return scaled if embedding is None else np.concatenate((embedding, scaled))
 
 
-def said_by_words(signals: SurfaceSignals, words: Floats) -> Floats:
+@cache
+def _known_words() -> frozenset[bytes]:
+    return frozenset(vocabulary())
+
+
+def rows_of(signals: SurfaceSignals) -> Sequence[int]:
+    """Return the rows of a text's known words, in no order."""
+    return tuple(map(vocabulary().__getitem__, signals.distinct & _known_words()))
+
+
+def said_by_words(rows: Sequence[int], words: Floats) -> Floats:
     """Return what the known words of a text add to each domain, and then to its complexity."""
-    find = vocabulary().get
-    rows = [row for word in signals.distinct if (row := find(word)) is not None]
     if not rows or not len(words):
         return np.zeros(len(DOMAINS) + 1, np.float32)
-    total: Floats = words.take(rows, axis=0).sum(axis=0)
+    total: Floats = words.take(sorted(rows), axis=0).sum(axis=0)
     said: Floats = total[:-1] / np.sqrt(total[-1])
     return said
 
 
 def analyse(signals: SurfaceSignals, embedding: Floats | None, embedder_id: str) -> Analysis:
     """Return complexity and domain; without the embedding where no head was fitted on it."""
-    space = SPACES.get(embedder_id)
+    return reader(signals, embedding, embedder_id)()
+
+
+def reader(
+    signals: SurfaceSignals, embedding: Floats | None, embedder_id: str
+) -> Callable[[], Analysis]:
+    """Return what `analyse` would, put off until it is called; it keeps numbers and no word."""
+    rows, form = rows_of(signals), form_of(signals)
+    return partial(_analysis, signals.values, form, rows, embedding, SPACES.get(embedder_id))
+
+
+def _analysis(
+    values: Floats, form: int, rows: Sequence[int], embedding: Floats | None, space: str | None
+) -> Analysis:
     if space is None or embedding is None or not embedding.any():
         space, embedding = "surface", None
     fitted = heads(space)
-    inputs, said = head_inputs(signals, embedding), said_by_words(signals, fitted.words)
+    inputs, said = head_inputs(values, embedding), said_by_words(rows, fitted.words)
     logits = fitted.domain_weights @ inputs + fitted.domain_bias + said[:-1]
     best = int(logits.argmax())
     confidence = 1.0 / float(np.exp(logits - logits[best]).sum())
-    form = form_of(signals)
     hard = float(fitted.complexity_weights[form] @ inputs + fitted.complexity_bias[form] + said[-1])
     return Analysis(1.0 / (1.0 + math.exp(-hard)), DOMAINS[best], confidence)
 
 
-__all__ = ["DOMAINS", "FORMS", "Analysis", "Heads", "analyse", "form_of", "head_inputs", "heads"]
+__all__ = [
+    "DOMAINS",
+    "FORMS",
+    "Analysis",
+    "Heads",
+    "analyse",
+    "form_of",
+    "head_inputs",
+    "heads",
+    "reader",
+    "rows_of",
+    "said_by_words",
+    "vocabulary",
+]

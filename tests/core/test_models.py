@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -245,6 +246,46 @@ def test_features_show_their_readings() -> None:
     assert "dim=2" in repr(features)
     assert "token_estimate=7" in repr(features)
     assert "0.125" not in repr(features)
+
+
+def unread(calls: list[int], **given: Any) -> QueryFeatures:
+    """Return features whose readings nobody has asked for."""
+
+    def reader() -> tuple[float, str, float]:
+        calls.append(1)
+        return (0.25, "code", 0.5)
+
+    return QueryFeatures.unread(as_vector([0.125, 0.25]), "s1", 7, reader, **given)
+
+
+def test_readings_are_worked_out_once_and_only_when_asked() -> None:
+    """The vector is there at once; complexity and domain come with the first look at one."""
+    calls: list[int] = []
+    features = unread(calls, degraded="no network")
+    assert (features.vector.tolist(), features.token_estimate) == ([0.125, 0.25], 7)
+    assert not calls
+    assert (features.complexity_score, features.domain, features.domain_confidence) == (
+        0.25, "code", 0.5
+    )  # fmt: skip
+    assert calls == [1]
+    with pytest.raises(AttributeError, match="complexity"):
+        _ = features.complexity  # type: ignore[attr-defined]
+    with pytest.raises(FrozenInstanceError):
+        features.domain = "law"  # type: ignore[misc]
+
+
+def test_unread_features_are_what_they_would_be_read() -> None:
+    """Equality, repr, JSON, bytes, copies and replacements know no difference."""
+    plain = QueryFeatures(
+        as_vector([0.125, 0.25]), "s1", token_estimate=7, complexity_score=0.25, domain="code",
+        domain_confidence=0.5,
+    )  # fmt: skip
+    assert plain == unread([])
+    assert repr(plain) == repr(unread([]))
+    assert plain.to_json() == unread([]).to_json()
+    assert plain.to_bytes() == unread([]).to_bytes()
+    assert copy.copy(unread([])) == plain
+    assert replace(unread([]), domain="law") == replace(plain, domain="law")
 
 
 # Preferences and constraints

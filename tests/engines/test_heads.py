@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.fit.heads import Lexicon
 from conduit.engines.embeddings.static import StaticEmbedder
 from conduit.engines.features import surface_signals
-from conduit.engines.heads import DOMAINS, analyse, heads, said_by_words, vocabulary
+from conduit.engines.heads import DOMAINS, analyse, heads, rows_of, said_by_words, vocabulary
 
 STATIC = StaticEmbedder.id
 
@@ -90,13 +90,13 @@ def test_one_known_word_says_what_its_row_holds() -> None:
     table = heads("static").words
     row = table[vocabulary()[b"photosynthesis"]]
     for text in ("photosynthesis", "Photosynthesis zzzqqq photosynthesis?"):
-        found = said_by_words(surface_signals(text), table)
+        found = said_by_words(rows_of(surface_signals(text)), table)
         np.testing.assert_allclose(found, row[:-1] / np.sqrt(row[-1]), rtol=1e-5)
 
 
 def test_words_that_nobody_knows_say_nothing() -> None:
     """Without a known word the words add nothing to any head."""
-    assert not said_by_words(surface_signals("zzzqqq 你好"), heads("static").words).any()
+    assert not said_by_words(rows_of(surface_signals("zzzqqq 你好")), heads("static").words).any()
 
 
 @given(ANY_TEXT)
@@ -106,8 +106,8 @@ def test_the_order_of_words_does_not_matter_to_heads(text: str) -> None:
     words = ["law", *text.split(), "court"]
     forward, backward = (" ".join(each) for each in (words, words[::-1]))
     np.testing.assert_allclose(
-        said_by_words(surface_signals(forward), table),
-        said_by_words(surface_signals(backward), table),
+        said_by_words(rows_of(surface_signals(forward)), table),
+        said_by_words(rows_of(surface_signals(backward)), table),
         atol=1e-4,
     )
 
@@ -124,5 +124,5 @@ def test_what_is_fitted_is_what_is_read() -> None:
     texts = ("What is photosynthesis?", "Can a court evict a tenant? A court can.", "zzzqqq")
     signals = [surface_signals(text) for text in texts]
     fitted = lexicon.rows(signals) @ (table[:, :-1] / np.maximum(lexicon.rarity, 1e-9)[:, None])
-    read = [said_by_words(each, table) for each in signals]
+    read = [said_by_words(rows_of(each), table) for each in signals]
     np.testing.assert_allclose(fitted, read, rtol=1e-3, atol=1e-3)
