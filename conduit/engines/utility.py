@@ -26,17 +26,16 @@ def penalty(
     expected value of the dearest (slowest) candidate for an average query. `cost_weight` stands for
     w_c/w_q where a budget sets it; below 0 it says that money left over has no use.
     """
-    weight = preferences.cost if cost_weight is None else cost_weight * preferences.quality
-    total = cost_usd * _rate(weight, preferences.cost_scale_usd, mean_cost_usd)
-    if preferences.latency:
-        total = total + latency_s * _rate(
-            preferences.latency, preferences.latency_scale_s, mean_latency_s
-        )
-    return total / preferences.quality
+    quality, latency = preferences.quality, preferences.latency
+    weight = preferences.cost / quality if cost_weight is None else cost_weight
+    taken = cost_usd * _rate(weight, preferences.cost_scale_usd, mean_cost_usd)
+    if latency:
+        taken += latency_s * _rate(latency / quality, preferences.latency_scale_s, mean_latency_s)
+    return taken
 
 
 def _rate(weight: float, scale: float | None, means: Floats) -> float:
     if not weight:
         return 0.0
-    size = float(means.max()) if scale is None else scale
+    size = max(means.tolist()) if scale is None else scale
     return weight / size if size > 0.0 else 0.0

@@ -73,6 +73,8 @@ class Arms:
         self._dollars = _Guess(dollars, ~dollars)
         self._latency = _Guess(latency, ~latency)
         self.all_known = bool(self.known.all())
+        nothing = np.zeros(0)  # of an average query: it changes with what is learned alone
+        self._average = (nothing, nothing, 0.0, (nothing, nothing))
 
     def is_news(self, row: int, seen: Floats) -> bool:
         """Whether what was seen of a model, (outputs,), changes what is known of it."""
@@ -102,17 +104,26 @@ class Arms:
     def expected(self, p: Prediction, input_tokens: float) -> Expected:
         """Return predictions in dollars and seconds, for a query of so many input tokens."""
         mean_input = self._input_tokens / self._inputs if self._inputs > 0.0 else input_tokens
-        cost = self._output(p.spend) * self.per_spend + input_tokens * self.per_input
-        mean_cost = self._output(p.mean_spend) * self.per_spend + mean_input * self.per_input
-        latency, mean_latency = p.latency_s, p.mean_latency_s
-        if not self.all_known:
-            cost, mean_cost = self._dollars.fill(cost), self._dollars.fill(mean_cost)
-            latency, mean_latency = self._latency.fill(latency), self._latency.fill(mean_latency)
-        return Expected(p, cost, mean_cost, latency, mean_latency, self.known)
+        cost, latency = self._filled(p.spend, p.latency_s, input_tokens)
+        seen_spend, seen_latency, seen_input, mean = self._average
+        if (
+            p.mean_spend is not seen_spend
+            or p.mean_latency_s is not seen_latency
+            or mean_input != seen_input
+        ):
+            mean = self._filled(p.mean_spend, p.mean_latency_s, mean_input)
+            self._average = (p.mean_spend, p.mean_latency_s, mean_input, mean)
+        return Expected(p, cost, mean[0], latency, mean[1], self.known)
 
-    def _output(self, spend: Floats) -> Floats:
-        """Return spend with a guess where a price is known but no output was counted."""
-        return spend if self.all_known else self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
+    def _filled(self, spend: Floats, latency: Floats, input_tokens: float) -> tuple[Floats, Floats]:
+        """Return dollars and seconds, with guesses where something was never counted."""
+        if not self.all_known:
+            spend = self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
+        cost = spend * self.per_spend
+        cost += self.per_input * input_tokens
+        if self.all_known:
+            return cost, latency
+        return self._dollars.fill(cost), self._latency.fill(latency)
 
 
 class _Guess:

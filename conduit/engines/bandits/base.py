@@ -38,7 +38,10 @@ class ArmPrior:
 
 
 class Prediction(NamedTuple):
-    """What is expected of every row for one query, and for an average query."""
+    """What is expected of every row for one query, and for an average query.
+
+    The arrays are kept by those who read them: no policy writes into them again.
+    """
 
     quality: Floats
     spend: Floats  # output tokens, or dollars where tokens have no price

@@ -7,7 +7,6 @@ whatever the order. Priors stand apart from the sums, so merging never counts th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from conduit.engines.bandits.base import (
     QUALITY,
     SCALE_OBSERVATIONS,
     SPEND,
-    UNKNOWN_OBSERVATIONS,
     ArmPrior,
     Arrays,
     Floats,
     Prediction,
     Step,
 )
+from conduit.engines.bandits.sums import Sums, loaded, summed
 
 RIDGE = 10.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
 FOLD_EVERY = 32  # updates of a row that are added to A in one product
@@ -33,97 +32,10 @@ REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
 SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
-UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
-UNKNOWN_QUALITY_OBSERVATIONS = 2.0
 LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
-DEFAULT_NOISE = 0.5  # sd of one rating before any was seen: the widest a number in [0, 1] has
 
 
-@dataclass(slots=True)
-class _Priors:
-    """Prior means and weights per row and output, unknown ones filled from the pool."""
-
-    rows: list[ArmPrior]
-
-    def arrays(self) -> tuple[Floats, Floats]:
-        """Return (rows, outputs) arrays of prior means and prior observations."""
-        columns = [
-            _filled([p.quality for p in self.rows], UNKNOWN_QUALITY),
-            _own([p.spend for p in self.rows]),  # the units differ: nothing to fill from
-            _filled([p.latency_s for p in self.rows], 0.0),
-        ]
-        mean = np.array([c[0] for c in columns], dtype=np.float64).reshape(OUTPUTS, -1).T
-        weight = np.array(
-            [
-                [p.quality_observations if known else UNKNOWN_QUALITY_OBSERVATIONS
-                 for p, known in zip(self.rows, columns[QUALITY][1], strict=True)],
-                *([SCALE_OBSERVATIONS if known else UNKNOWN_OBSERVATIONS for known in c[1]]
-                  for c in columns[SPEND:]),
-            ]
-        ).reshape(OUTPUTS, -1).T  # fmt: skip
-        return np.ascontiguousarray(mean), np.maximum(weight, UNKNOWN_OBSERVATIONS)
-
-
-def _filled(values: list[float | None], default: float) -> tuple[list[float], list[bool]]:
-    known = [v for v in values if v is not None]
-    middle = sum(known) / len(known) if known else default
-    return [middle if v is None else v for v in values], [v is not None for v in values]
-
-
-def _own(values: list[float | None]) -> tuple[list[float], list[bool]]:
-    return [v or 0.0 for v in values], [v is not None for v in values]
-
-
-class _Sums:
-    """The bookkeeping that both kinds of estimates share: rows, counts, squares, priors."""
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._priors = _Priors([])
-        self.n = np.zeros((0, OUTPUTS))  # weight of the outcomes
-        self.total = np.zeros((0, OUTPUTS))  # weight × value
-        self.square = np.zeros((0, OUTPUTS))  # weight × value²
-        self.prior_keep = np.ones(0)  # what change detection left of each row's prior
-
-    @property
-    def rows(self) -> int:
-        return self.n.shape[0]
-
-    def _grow(self, prior: ArmPrior) -> None:
-        self._priors.rows.append(prior)
-        zero = np.zeros((1, OUTPUTS))
-        self.n, self.total, self.square = (
-            np.vstack([a, zero]) for a in (self.n, self.total, self.square)
-        )
-        self.prior_keep = np.append(self.prior_keep, 1.0)
-
-    def _shrink(self, row: int) -> None:
-        del self._priors.rows[row]
-        self.n, self.total, self.square = (
-            np.delete(a, row, axis=0) for a in (self.n, self.total, self.square)
-        )
-        self.prior_keep = np.delete(self.prior_keep, row)
-
-    def _count(self, row: int, step: Step) -> None:
-        self.n[row] += step.weight
-        self.total[row] += step.value
-        self.square[row] += step.square
-
-    def pulls(self) -> Floats:
-        """Return the weight of the outcomes behind each row's quality."""
-        return self.n[:, QUALITY]
-
-    def noise(self) -> Floats:
-        """Return (rows, outputs) the standard deviation of one observation about its row's mean."""
-        n = np.maximum(self.n, 1e-12)
-        variance = np.maximum(self.square / n - (self.total / n) ** 2, 0.0)
-        pooled = np.maximum(self.square.sum(0) - self.total.sum(0) ** 2 / n.sum(0), 0.0) / n.sum(0)
-        pooled[QUALITY] = pooled[QUALITY] if self.n[:, QUALITY].sum() >= 2 else DEFAULT_NOISE**2
-        blend = self.n / (self.n + 10.0)
-        return np.asarray(np.sqrt(blend * variance + (1.0 - blend) * pooled))
-
-
-class ArmMeans(_Sums):
+class ArmMeans(Sums):
     """A mean per arm and output, blind to the query."""
 
     def add_row(self, prior: ArmPrior) -> None:
@@ -160,11 +72,11 @@ class ArmMeans(_Sums):
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Add one outcome."""
-        self._count(row, step)
+        self.count(row, step)
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm: x (n, d), weight and value (n, outputs)."""
-        self._count(row, _summed(weight, value))
+        self.count(row, summed(weight, value))
 
     def expected_quality(self, row: int, x: Floats) -> float:
         """Return the quality expected of one row."""
@@ -179,20 +91,19 @@ class ArmMeans(_Sums):
 
     def discount(self, row: int, keep: float) -> None:
         """Keep only a part of the evidence about quality, the prior's too."""
-        for sums in (self.n, self.total, self.square):
-            sums[row, QUALITY] *= keep
+        self.sums[row, :, QUALITY] *= keep
         self.prior_keep[row] *= keep
 
     def dump_row(self, row: int) -> dict[str, NDArray[Any]]:
         """Return the sums of a row."""
         return {
-            "sums": np.stack([self.n[row], self.total[row], self.square[row]]),
+            "sums": self.sums[row].copy(),
             "keep": np.log(self.prior_keep[row : row + 1]),
         }
 
     def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
         """Add dumped sums to a row; without `spend`, all but what the arm spends."""
-        self._count(row, _loaded(sums, spend))
+        self.count(row, loaded(sums, spend))
         self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
@@ -210,18 +121,7 @@ class ArmMeans(_Sums):
         """Take nothing."""
 
 
-def _loaded(sums: Arrays, spend: bool) -> Step:
-    counts = np.array(sums["sums"])
-    if not spend:
-        counts[:, SPEND] = 0.0
-    return Step(*counts)
-
-
-def _summed(weight: Floats, value: Floats) -> Step:
-    return Step(weight.sum(0), (weight * value).sum(0), (weight * value * value).sum(0))
-
-
-class RidgeArms(_Sums):
+class RidgeArms(Sums):
     """A Bayesian linear regression per arm and output over the query's vector.
 
     Row r and output o hold A = Σ w·xxᵀ and b = Σ w·y·x. With the prior precision Λ (on the bias:
@@ -239,18 +139,20 @@ class RidgeArms(_Sums):
         self.share = share
         self.A = np.zeros((OUTPUTS, 0, dim, dim))
         self.b = np.zeros((OUTPUTS, 0, dim))
-        self.inverse = np.zeros((OUTPUTS, 0, dim, dim))
-        self.W = np.zeros((OUTPUTS, 0, dim))
+        self._allot()
         self.shift = np.zeros(dim)  # δ, of quality
         self.x_sum = np.zeros(dim)
         self.x_count = 0.0
         self._age: list[int] = []
         self._since_share = 0
-        self._scratch = np.empty((OUTPUTS, dim, dim))
-        self._pair = np.zeros((dim, 2))  # this query, and the average one
-        self._pair[0, 1] = 1.0
-        self._late_x = np.zeros((0, FOLD_EVERY, dim))  # what is in the inverse but not yet in A
-        self._late_w = np.zeros((0, FOLD_EVERY, OUTPUTS))
+        self._change = np.empty((OUTPUTS + OUTPUTS * dim, dim))  # that one outcome makes
+        # One column per output; what stands in another's rows stays zero.
+        self._factors = np.zeros((OUTPUTS + OUTPUTS * dim, OUTPUTS))
+        self._of_weights = np.einsum("oo->o", self._factors[:OUTPUTS])
+        blocks = self._factors[OUTPUTS:].reshape(OUTPUTS, dim, OUTPUTS)
+        self._of_inverses = np.einsum("oio->oi", blocks)
+        self._late_x = np.zeros((0, FOLD_EVERY, dim))  # what is in the weights, not yet in A and b
+        self._late_step = np.zeros((0, FOLD_EVERY, 3, OUTPUTS))
         self._late: list[int] = []
 
     # rows ----------------------------------------------------------------------------------
@@ -264,7 +166,7 @@ class RidgeArms(_Sums):
         self._age.append(0)
         self._late.append(0)
         self._late_x = np.concatenate([self._late_x, np.zeros((1, FOLD_EVERY, d))])
-        self._late_w = np.concatenate([self._late_w, np.zeros((1, FOLD_EVERY, OUTPUTS))])
+        self._late_step = np.concatenate([self._late_step, np.zeros((1, FOLD_EVERY, 3, OUTPUTS))])
         self._rebuild()
 
     def remove_row(self, row: int) -> None:
@@ -272,14 +174,25 @@ class RidgeArms(_Sums):
         self._shrink(row)
         self.A, self.b = np.delete(self.A, row, axis=1), np.delete(self.b, row, axis=1)
         self._late_x = np.delete(self._late_x, row, axis=0)
-        self._late_w = np.delete(self._late_w, row, axis=0)
+        self._late_step = np.delete(self._late_step, row, axis=0)
         del self._age[row], self._late[row]
         self._rebuild()
 
+    def _allot(self) -> None:
+        """Lay out what is solved: per arm its weights, then an inverse per output, quality's first.
+
+        So a prediction reads the front of every arm, and an update writes one arm in one piece.
+        """
+        k, d = self.b.shape[1:]
+        self._solved = np.zeros((k, OUTPUTS + OUTPUTS * d, d))
+        self._front = self._solved[:, : OUTPUTS + d]
+        self.W = self._solved[:, :OUTPUTS].transpose(1, 0, 2)
+        self.inverse = self._solved[:, OUTPUTS:].reshape(k, OUTPUTS, d, d).transpose(1, 0, 2, 3)
+        self._average: Floats | None = None
+
     def _rebuild(self) -> None:
         self._mean0, self._n0 = self._priors.arrays()
-        self.inverse = np.empty_like(self.A)
-        self.W = np.empty_like(self.b)
+        self._allot()
         for row in range(self.rows):
             self._renew(row)
         self._solve_weights()
@@ -300,11 +213,13 @@ class RidgeArms(_Sums):
         return self._precision(row) * mean
 
     def _fold(self, row: int) -> None:
-        """Bring A up to date."""
+        """Bring A and b up to date."""
         n = self._late[row]
         if n:
-            x, w = self._late_x[row, :n], self._late_w[row, :n]
-            self.A[:, row] += np.matmul((w.T[:, :, None] * x).transpose(0, 2, 1), x)
+            x, step = self._late_x[row, :n], self._late_step[row, :n]
+            weight, value = step[:, 0].T, step[:, 1].T
+            self.A[:, row] += np.matmul((weight[:, :, None] * x).transpose(0, 2, 1), x)
+            self.b[:, row] += value @ x
             self._late[row] = 0
 
     def _renew(self, row: int) -> None:
@@ -317,25 +232,32 @@ class RidgeArms(_Sums):
         self._age[row] = 0
 
     def _solve_weights(self) -> None:
-        if not self.rows:
-            self._prior_b = np.zeros_like(self.b)
-            return
-        self._prior_b = np.stack([self._prior_term(r) for r in range(self.rows)], axis=1)
-        self.W = np.matmul(self.inverse, (self.b + self._prior_b)[..., None])[..., 0]
+        for row in range(self.rows):
+            self._solve_row(row)
+
+    def _solve_row(self, row: int) -> None:
+        self._fold(row)
+        target = self.b[:, row] + self._prior_term(row)
+        self.W[:, row] = np.matmul(self.inverse[:, row], target[:, :, None])[:, :, 0]
+        self._average = None
 
     # prediction ----------------------------------------------------------------------------
 
     def predict(self, x: Floats) -> Prediction:
         """Return the expectation and its leverage for every row."""
-        k, d = self.rows, self.dim
-        self._pair[:, 0] = x
-        both = self.W.reshape(OUTPUTS * k, d) @ self._pair
-        lever = (self.inverse[QUALITY].reshape(k * d, d) @ x).reshape(k, d) @ x
-        scales = both[k:]
-        np.maximum(scales, 0.0, out=scales)  # nothing costs or takes less than nothing
-        return Prediction(
-            both[:k, 0], scales[:k, 0], scales[k:, 0], scales[:k, 1], scales[k:, 1], lever
-        )
+        front: Floats = self._front @ x
+        lever = front[:, OUTPUTS:].dot(x)
+        own = front[:, :OUTPUTS].T.copy()
+        scales = np.maximum(own[SPEND:], 0.0)  # nothing costs or takes less than nothing
+        mean = self._average
+        if mean is None:
+            mean = self._average = np.maximum(self.W[SPEND:] @ self._average_x(), 0.0)
+        return Prediction(own[QUALITY], scales[0], scales[1], mean[0], mean[1], lever)
+
+    def _average_x(self) -> Floats:
+        if self.x_count > LEAST_WEIGHT:
+            return np.asarray(self.x_sum / self.x_count)
+        return np.eye(self.dim)[:, 0]  # nothing was rated, or all of it was taken back
 
     def leverages(self, x: Floats) -> Floats:
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
@@ -343,47 +265,56 @@ class RidgeArms(_Sums):
 
     def expected_quality(self, row: int, x: Floats) -> float:
         """Return the quality expected of one row."""
-        return float(self.W[QUALITY, row] @ x)
+        return float(self._solved[row, QUALITY].dot(x))
 
     # learning ------------------------------------------------------------------------------
 
     def update(self, row: int, x: Floats, step: Step) -> None:
         """Add one outcome (or the difference that a revision makes) in O(d²)."""
-        w = step.weight
-        self._count(row, step)
-        rated = w[QUALITY]
+        late = self._late[row]
+        self._late[row] = late + 1
+        self._late_x[row, late] = x
+        kept = self._late_step[row, late]
+        kept[:] = step
+        sums = self.sums[row]
+        sums += kept
+        rated = float(step.weight[QUALITY])
         if rated:
             self._add_x(rated * x, rated)
-        b = self.b[:, row]
-        b += step.value[:, None] * x
-        self._rank_one(row, x, w)
-        target = b + self._prior_b[:, row]
-        self.W[:, row] = np.matmul(self.inverse[:, row], target[:, :, None])[:, :, 0]
+        self._age[row] += 1
+        if self._age[row] >= REFRESH_EVERY or not self._rank_one(row, x, step):
+            self._renew(row)
+            self._solve_row(row)
+        elif late + 1 == FOLD_EVERY:
+            self._fold(row)
+        self._average = None
         self._since_share += 1
         if self.share and self._since_share >= SHARE_EVERY:
             self.solve_shift()
 
-    def _rank_one(self, row: int, x: Floats, w: Floats) -> None:
-        late = self._late[row]
-        self._late_x[row, late], self._late_w[row, late] = x, w
-        self._late[row] = late + 1
-        if late + 1 == FOLD_EVERY:
-            self._fold(row)
-        inverse = self.inverse[:, row]
-        v = inverse @ x
-        denominator = 1.0 + w * (v @ x)
-        self._age[row] += 1
-        if self._age[row] >= REFRESH_EVERY or min(denominator.tolist()) < 0.1:
-            self._renew(row)
-            return
-        v_scaled = v * (w / denominator)[:, None]
-        np.multiply(v_scaled[:, :, None], v[:, None, :], out=self._scratch)
-        np.subtract(inverse, self._scratch, out=inverse)
+    def _rank_one(self, row: int, x: Floats, step: Step) -> bool:
+        """Put one outcome into an arm's weights and inverses; False where rounding spoils them.
+
+        With v = A⁻¹x and d = 1 + w·vᵀx, the weights W gain v·(w·y − w·Wᵀx)/d, and A⁻¹ loses
+        v·vᵀ·w/d: the rows of what is solved, one column of factors per output.
+        """
+        solved = self._solved[row]
+        product = solved.dot(x)
+        v = product[OUTPUTS:].reshape(OUTPUTS, self.dim)
+        w = step.weight
+        denominator = w * v.dot(x) + 1.0
+        if min(denominator.tolist()) < 0.1:
+            return False
+        np.divide(w * product[:OUTPUTS] - step.value, denominator, out=self._of_weights)
+        np.multiply(v, (w / denominator)[:, None], out=self._of_inverses)
+        np.subtract(solved, np.dot(self._factors, v, out=self._change), out=solved)
+        return True
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""
-        self._count(row, _summed(weight, value))
+        self.count(row, summed(weight, value))
         self._add_x(weight[:, QUALITY] @ x, float(weight[:, QUALITY].sum()))
+        self._fold(row)
         for o in range(OUTPUTS):
             weighted = x * weight[:, o, None]
             self.A[o, row] += weighted.T @ x
@@ -395,10 +326,7 @@ class RidgeArms(_Sums):
     def _add_x(self, total: Floats, count: float) -> None:
         self.x_sum += total
         self.x_count += count
-        if self.x_count > LEAST_WEIGHT:
-            np.divide(self.x_sum, self.x_count, out=self._pair[:, 1])
-        else:  # all of it was taken back
-            self._pair[:, 1] = np.eye(self.dim)[0]
+        self._average = None
 
     def settle(self) -> None:
         """Solve the shared shift now, after many outcomes came at once."""
@@ -424,8 +352,7 @@ class RidgeArms(_Sums):
 
     def discount(self, row: int, keep: float) -> None:
         """Keep only a part of the evidence about one arm's quality, the prior's bias too."""
-        for sums in (self.n, self.total, self.square):
-            sums[row, QUALITY] *= keep
+        self.sums[row, :, QUALITY] *= keep
         self._fold(row)
         self.A[QUALITY, row] *= keep
         self.b[QUALITY, row] *= keep
@@ -452,7 +379,7 @@ class RidgeArms(_Sums):
         upper = np.triu_indices(self.dim)
         used = np.asarray(self.A[:, row].any(axis=(1, 2)) | self.b[:, row].any(axis=1))
         return {
-            "sums": np.stack([self.n[row], self.total[row], self.square[row]]),
+            "sums": self.sums[row].copy(),
             "keep": np.log(self.prior_keep[row : row + 1]),
             "used": used,
             "A": self.A[used, row][:, upper[0], upper[1]],
@@ -469,7 +396,7 @@ class RidgeArms(_Sums):
             matrix[upper] = sums["A"][place]
             self.A[output, row] += matrix + np.triu(matrix, 1).T
             self.b[output, row] += sums["b"][place]
-        self._count(row, _loaded(sums, spend))
+        self.count(row, loaded(sums, spend))
         self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
         self._renew(row)
         self._solve_weights()

@@ -106,15 +106,18 @@ class NormalThompson:
     wide_v: float = 0.0
 
     def _sd(self, leverage: Floats) -> Floats:
-        if leverage.max() <= HARDLY_KNOWN:
-            return np.asarray(self.v * np.sqrt(leverage))
+        if max(leverage.tolist()) <= HARDLY_KNOWN:
+            return np.asarray(np.sqrt(leverage) * self.v)
         beyond = np.maximum(leverage - HARDLY_KNOWN, 0.0)
         return np.asarray(np.sqrt(self.v**2 * leverage + self.wide_v**2 * beyond))
 
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""
-        draws = rng.standard_normal(view.quality.size)
-        return int((view.quality - view.penalty + self._sd(view.leverage) * draws).argmax())
+        scores = rng.standard_normal(view.quality.size)
+        scores *= self._sd(view.leverage)
+        scores += view.quality
+        scores -= view.penalty
+        return int(scores.argmax())
 
     def propensities(self, view: View) -> Floats:
         """Return the probability of each pick, by quadrature."""

@@ -17,7 +17,7 @@ from conduit.core.events import (
     Outcome,
 )
 from conduit.core.models import ModelArm
-from conduit.engines.bandits.base import OUTPUTS, QUALITY, Floats, Step
+from conduit.engines.bandits.base import QUALITY, Floats, Step
 
 Observed = float | Mapping[str, float | None] | Evidence | Outcome
 Calibration = Sequence[Mapping[str, Observed]] | Mapping[str, ArrayLike | Mapping[str, ArrayLike]]
@@ -37,19 +37,21 @@ _OF_A_FAILURE = ("quality", "quality_weight", "input_tokens")  # its cost and ti
 
 def step_of(new: Outcome, old: Evidence | None, arm: ModelArm) -> Step:
     """Return what an outcome adds to the sums beyond what was taught of its call before."""
-    weight, value, square = [0.0] * OUTPUTS, [0.0] * OUTPUTS, [0.0] * OUTPUTS
-    for sign, said in ((1.0, new), (-1.0, old)):
-        if said is None:
-            continue
-        latency = None if said.error else said.latency_s
-        quality = None if said.quality is None else said.quality + said.lift
-        for o, r in enumerate((quality, spend_of(said, arm), latency)):
-            if r is not None:
-                w = sign * said.quality_weight if o == QUALITY else sign
-                weight[o] += w
-                value[o] += w * r
-                square[o] += w * r * r
-    return Step(np.array(weight), np.array(value), np.array(square))
+    sums = _sums_of(new, arm)
+    if old is not None:
+        sums -= _sums_of(old, arm)
+    return Step(*sums)
+
+
+def _sums_of(said: Outcome | Evidence, arm: ModelArm) -> Floats:
+    """Return (3, outputs) weight, weight × value and weight × value² of what is known."""
+    spend, latency = spend_of(said, arm), None if said.error else said.latency_s
+    w, q = 0.0, 0.0
+    if said.quality is not None:
+        w, q = said.quality_weight, said.quality + said.lift
+    s, t = spend or 0.0, latency or 0.0
+    weight = (w, float(spend is not None), float(latency is not None))
+    return np.array((weight, (w * q, s, t), (w * q * q, s * s, t * t)))
 
 
 def spend_of(said: Outcome | Evidence, arm: ModelArm) -> float | None:

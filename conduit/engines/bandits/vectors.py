@@ -8,24 +8,25 @@ from numpy.typing import ArrayLike
 from conduit.core.errors import InvalidInput
 from conduit.engines.bandits.base import Floats
 
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 LONGEST = 1e6  # features are of the size of one; the squares of more would lose their digits
 
 
 def checked_vector(x: ArrayLike, dim: int) -> Floats:
     """Return x as float64, or raise InvalidInput."""
+    if type(x) is np.ndarray and x.dtype is _SINGLE and x.shape == (dim,):  # as analyzers make it
+        vector: Floats = x.astype(_DOUBLE)
+        if vector.dot(vector) <= LONGEST**2:  # the square of a float32 cannot overflow
+            return vector
     try:
-        vector = np.asarray(x)
+        given = np.asarray(x)
     except ValueError as error:  # lists of different lengths
         raise _not_a_vector(dim, "lists") from error
-    if vector.dtype.kind not in "fiub" or vector.shape != (dim,):
-        raise _not_a_vector(dim, f"{vector.dtype} of shape {vector.shape}")
-    if vector.dtype == np.float32:  # as analyzers make it: its squares cannot overflow
-        vector = vector.astype(np.float64)
+    if given.dtype.kind not in "fiub" or given.shape != (dim,):
+        raise _not_a_vector(dim, f"{given.dtype} of shape {given.shape}")
+    vector = given.astype(_DOUBLE, copy=False)
+    with np.errstate(over="ignore"):
         square = vector.dot(vector)
-    else:
-        vector = vector.astype(np.float64, copy=False)
-        with np.errstate(over="ignore"):
-            square = vector.dot(vector)
     if not square <= LONGEST**2:  # NaN is not
         wanted = f"finite, and at most {LONGEST:g} long"
         raise InvalidInput(f"x must be {wanted}", field="x", expected=wanted)

@@ -12,13 +12,13 @@ from hypothesis.extra import numpy as npst
 
 from conduit.engines.bandits.base import LATENCY, OUTPUTS, QUALITY, SPEND, ArmPrior, Floats, Step
 from conduit.engines.bandits.estimates import (
-    DEFAULT_NOISE,
     RIDGE,
     SHARED_BIAS_RIDGE,
     SHARED_RIDGE,
     ArmMeans,
     RidgeArms,
 )
+from conduit.engines.bandits.sums import DEFAULT_NOISE
 
 DIM = 4
 PRIORS = (ArmPrior(0.6, 30.0, 200.0, 1.0), ArmPrior(None), ArmPrior(0.8, 10.0, None, 2.0))
