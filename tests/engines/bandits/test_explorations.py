@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.engines.bandits.base import View
-from conduit.engines.bandits.choices import floor_shares
+from conduit.engines.bandits.choices import FLOOR_EVEN, floor_shares
 from conduit.engines.bandits.explorations import (
     BestQuality,
     BetaThompson,
@@ -112,5 +112,5 @@ def test_the_floor_is_shared_by_promise(quality: list[float]) -> None:
     """The floor's shares sum to one, leave out nobody, and give more to the more promising."""
     shares = floor_shares(view_of(quality))
     assert shares.sum() == pytest.approx(1.0)
-    assert shares.min() >= 0.5 / shares.size - 1e-12
+    assert shares.min() >= FLOOR_EVEN / shares.size - 1e-12
     assert shares[int(np.argmax(quality))] == shares.max()
