@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from inspect import signature
@@ -50,6 +50,7 @@ from conduit.engines.constraints import eligible
 from conduit.engines.conversations import Conversations
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
+from conduit.engines.gathering import Gathering
 from conduit.engines.intake import Intake, at_once
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
@@ -162,7 +163,7 @@ class Router:
         )
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._conversations = Conversations()
-        self._unwritten: deque[tuple[RoutingDecision, str | None]] = deque(maxlen=REMEMBERED)
+        self._unwritten = Gathering(self._write_decisions, most=REMEMBERED)
         self._counts: Counter[str] = Counter()
         self._listeners: list[Callable[[LogEntry], None]] = []
         self._weigher: Weigher | None = None
@@ -199,7 +200,7 @@ class Router:
     async def flush(self) -> None:
         """Return once every decision made so far is in the store."""
         if self.durable:
-            await self._write_decisions()
+            await self._unwritten.flush()
             await self.store.flush()
 
     # deciding ----------------------------------------------------------------------------------
@@ -237,10 +238,7 @@ class Router:
             await self.start()
         started = time.perf_counter()
         features = await self.analyzer.analyse(query)
-        decision = self._decide(started, query, features, unavailable, cost_weight)
-        if self.durable:
-            await self._write_decisions()
-        return decision
+        return self._decide(started, query, features, unavailable, cost_weight)
 
     def route_sync(
         self, query: Query | str, *, unavailable: Mapping[str, str] | None = None
@@ -325,11 +323,10 @@ class Router:
         tokens = float(decision.features.token_estimate)
         self._conversations.went_on(query, tokens, decision.selected_model)
         if self.durable:
-            self._unwritten.append((decision, query.text if self.store_text else None))
+            self._unwritten.add((decision, query.text if self.store_text else None))
 
-    async def _write_decisions(self) -> None:
-        while self._unwritten:
-            decision, text = self._unwritten.popleft()
+    async def _write_decisions(self, made: Sequence[tuple[RoutingDecision, str | None]]) -> None:
+        for decision, text in made:
             await self.store.record(record_of(decision, self.decision_ttl_s, text=text))
 
     def _receipt(self, decision: RoutingDecision) -> str:
@@ -349,12 +346,23 @@ class Router:
         `decision` is the decision, its id or its receipt, or the id of an answer to it. `model`
         names another attempt of the same decision. The same `feedback_id` again changes nothing.
         """
-        if not self._ready:
-            await self.start()
-        record, answered = await self._record(decision)
-        ack = await self._intake.append(self._row(record, feedback, model or answered))
+        ack = await self.keep(decision, feedback, model=model)
         await self._follower.sync()
         return ack
+
+    async def keep(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        *,
+        model: str | None = None,
+    ) -> Ack:
+        """Do as `feedback` does but for the learning, which comes with the next `sync`."""
+        if not self._ready:
+            await self.start()
+        await self._unwritten.flush()
+        record, answered = await self._record(decision)
+        return await self._intake.append(self._row(record, feedback, model or answered))
 
     def feedback_sync(
         self,
@@ -395,8 +403,9 @@ class Router:
     async def _record(self, decision: RoutingDecision | str) -> tuple[DecisionRecord, str | None]:
         """Return what feedback is about, and the model of an answer that was named by its id."""
         if isinstance(decision, RoutingDecision):
-            # Where nothing is written, nobody reads the estimates, which cost more than the lesson.
-            written = record_of if self.durable else lesson_of
+            # The estimates cost more than the lesson; of what was decided here they are written.
+            elsewhere = self.durable and decision.id not in self._recent
+            written = record_of if elsewhere else lesson_of
             return written(decision, self.decision_ttl_s), None
         if receipts.is_receipt(decision):
             return receipts.verify(decision, self._secret, self._clock()), None

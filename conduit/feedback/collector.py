@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from conduit.core.models import Feedback, ImplicitFeedback, Query, RoutingDecision, RoutingResult
 from conduit.engines.executor.chain import AttemptRecord
@@ -21,6 +22,7 @@ from conduit.feedback.retries import QueryTrace, trace_of
 from conduit.storage.base import Ack
 
 REMEMBERED = 10_000  # answers that feedback can name without asking the store
+AT_A_STRETCH = 8  # requests that are looked at before others on the event loop have their turn
 UNFINISHED = ("cancelled",)  # ends of an attempt for which the caller, who left, is the reason
 
 
@@ -32,6 +34,20 @@ class QueryHistory(Protocol):
     async def forget(self, user_id: str) -> None: ...  # noqa: D102
     async def close(self) -> None: ...  # noqa: D102
     def stats(self) -> HistoryStats: ...  # noqa: D102
+
+
+class Attempted(NamedTuple):
+    """One request: what was decided for which query, and how the attempts ended."""
+
+    decision: RoutingDecision
+    query: Query
+    attempts: Sequence[AttemptRecord]
+
+    @property
+    def answered_by(self) -> str | None:
+        """Return the model that answered, if one did."""
+        answers = [a.model for a in self.attempts if a.failure is None and a.response is not None]
+        return answers[-1] if answers else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +90,30 @@ class FeedbackCollector:
         self, decision: RoutingDecision, query: Query, attempts: Sequence[AttemptRecord]
     ) -> None:
         """Write what each attempt showed to the log, and what the query says of an earlier one."""
-        answered: str | None = None
-        for attempt in attempts:
-            implicit = self._shown_by(attempt, query)
-            if attempt.failure is None and attempt.response is not None:
-                answered = attempt.model
-            if implicit is not None:
-                await self._router.feedback(decision, implicit, model=attempt.model)
-        await self._look_back(decision, query, answered)
+        await self.observe_all([Attempted(decision, query, attempts)])
+
+    async def observe_all(self, requests: Sequence[Attempted]) -> None:
+        """Do so for several requests at once: their rows share a commit and a reading of the log.
+
+        Where a row cannot be kept, the others are, and then its error is raised.
+        """
+        kept = []
+        for number, request in enumerate(requests, 1):
+            for attempt in request.attempts:
+                implicit = self._shown_by(attempt, request.query)
+                if implicit is not None:
+                    kept.append(self._router.keep(request.decision, implicit, model=attempt.model))
+            if number % AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
+        results = await asyncio.gather(*kept, return_exceptions=True)
+        try:
+            for request in requests:
+                await self._look_back(request)
+        finally:
+            await self._router.sync()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     def _shown_by(self, attempt: AttemptRecord, query: Query) -> ImplicitFeedback | None:
         """Return what an attempt teaches about its model; None when it teaches nothing."""
@@ -115,17 +147,16 @@ class FeedbackCollector:
         if attempt.failure is not None and not gone:
             return
         wait = self.detector.latency(
-            attempt.latency_s, query, self.experience.latency(), abandoned=gone
+            attempt.latency_s, query, self.experience.patience, abandoned=gone
         )
         if gone:
             self._seen[GAVE_UP] += 1
         elif wait is not None and wait.satisfaction < 0.5:
             self._seen["slow"] += 1
 
-    async def _look_back(
-        self, decision: RoutingDecision, query: Query, answered: str | None
-    ) -> None:
+    async def _look_back(self, request: Attempted) -> None:
         """See whether the user asks again, which is bad news about the answer given before."""
+        decision, query, answered = request.decision, request.query, request.answered_by
         if query.user_id is None:
             return  # a batch that repeats itself is no user who is dissatisfied
         trace = trace_of(
@@ -147,7 +178,7 @@ class FeedbackCollector:
             quality=retry.quality,
             feedback_id=f"{retry.decision_id}:{retry.reliability_key}:{decision.id}",
         )
-        await self._router.feedback(retry.decision_id, implicit, model=retry.model or None)
+        await self._router.keep(retry.decision_id, implicit, model=retry.model or None)
 
     # what people say -----------------------------------------------------------------------------
 
@@ -262,4 +293,4 @@ class FeedbackCollector:
         await self.history.close()
 
 
-__all__ = ["FeedbackCollector", "QueryHistory", "SignalStats"]
+__all__ = ["Attempted", "FeedbackCollector", "QueryHistory", "SignalStats"]

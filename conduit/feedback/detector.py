@@ -12,6 +12,7 @@ from conduit.feedback.signals import (
     RETRY_RULES,
     WINDOW_S,
     ErrorSignal,
+    KnownPatience,
     LatencySignal,
     LatencySummary,
     QueryTrace,
@@ -79,7 +80,12 @@ class ImplicitFeedbackDetector:
         )
 
     def latency(
-        self, waited_s: float, query: Query, history: LatencySummary, *, abandoned: bool = False
+        self,
+        waited_s: float,
+        query: Query,
+        history: LatencySummary | KnownPatience,
+        *,
+        abandoned: bool = False,
     ) -> LatencySignal | None:
         """Return how content the caller is with a wait; None before there is enough history."""
         named = (query.context or {}).get(TOLERANCE_KEY)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from conduit.core.events import SOURCE_RANK, LogEntry, Remark
 from conduit.feedback.kinds import SignalKinds, telling
-from conduit.feedback.patience import BINS, LatencySummary, bin_of
+from conduit.feedback.patience import BINS, KnownPatience, LatencySummary, bin_of
 from conduit.feedback.ratings import QualityByModel, RatingCounts, RatingPropensity
 from conduit.feedback.reliability import Counts, ReliabilityTable, Verdict, evidence_of, lift_of
 
@@ -154,6 +154,7 @@ class SignalExperience:
     def _refresh(self) -> None:
         self.reliability = self.table()
         self.propensity = self._propensity()
+        self._patience: KnownPatience | None = None  # read when it is asked for
 
     # reading -------------------------------------------------------------------------------------
 
@@ -173,6 +174,13 @@ class SignalExperience:
     def latency(self) -> LatencySummary:
         """Return how long answers took, and how long callers waited in vain."""
         return LatencySummary(*np.maximum(self._latency, 0.0))
+
+    @property
+    def patience(self) -> KnownPatience:
+        """Return how long callers wait: once it is known, as at the last refresh."""
+        if self._patience is None or self._patience.patience_s() is None:
+            self._patience = KnownPatience.of(self.latency())
+        return self._patience
 
     def _classes(self) -> dict[Verdict, RatingCounts]:
         """Return the counts of each class over all models."""

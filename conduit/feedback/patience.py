@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -128,6 +129,22 @@ class LatencySummary:
             raise InvalidInput("not the JSON of a LatencySummary", field="latency") from error
 
 
+@dataclass(frozen=True, slots=True)
+class KnownPatience:
+    """What a summary says of patience, read once for many calls."""
+
+    seconds: Mapping[Tolerance, float | None]
+
+    @classmethod
+    def of(cls, summary: LatencySummary) -> KnownPatience:
+        """Read a summary."""
+        return cls({tolerance: summary.patience_s(tolerance) for tolerance in PATIENCE_QUANTILE})
+
+    def patience_s(self, tolerance: Tolerance = "medium") -> float | None:
+        """Return how long callers of a tolerance wait; None before there is enough history."""
+        return self.seconds[tolerance]
+
+
 def _dense(pairs: list[tuple[int, float]]) -> NDArray[np.float64]:
     counts = np.zeros(BINS)
     for i, count in pairs:
@@ -180,7 +197,7 @@ class LatencySignal:
 def latency_signal(
     latency_s: float,
     *,
-    history: LatencySummary,
+    history: LatencySummary | KnownPatience,
     tolerance: Tolerance = "medium",
     abandoned: bool = False,
 ) -> LatencySignal | None:

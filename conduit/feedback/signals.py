@@ -8,6 +8,7 @@ from conduit.feedback.answers import ErrorKind, ErrorSignal, detect_error
 from conduit.feedback.kinds import SIGNAL_RELIABILITY, Prior, SignalKind, SignalKinds
 from conduit.feedback.patience import (
     MIN_LATENCIES,
+    KnownPatience,
     LatencySignal,
     LatencySummary,
     Tolerance,
@@ -38,6 +39,7 @@ __all__ = [
     "WINDOW_S",
     "ErrorKind",
     "ErrorSignal",
+    "KnownPatience",
     "LatencySignal",
     "LatencySummary",
     "Prior",

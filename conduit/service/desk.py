@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from conduit.core.errors import StorageUnavailable
+from conduit.core.errors import ConduitError, StorageUnavailable
 from conduit.core.models import Query, Response
 from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.sizes import limited
+from conduit.engines.gathering import Gathering
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
-from conduit.feedback.collector import FeedbackCollector
+from conduit.feedback.collector import Attempted, FeedbackCollector
 from conduit.service.judging import Judging
 from conduit.service.purse import Purse, afford
 from conduit.service.readings import Tally
@@ -54,11 +55,12 @@ class Desk:
         self._judging = judging
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lessons = Gathering(self._learn)
 
     @property
     def waiting(self) -> int:
         """Return how many requests are still on their way to the log."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self._lessons)
 
     # before the attempts ------------------------------------------------------------------------
 
@@ -108,7 +110,7 @@ class Desk:
         if request.response is not None:
             self._collector.remember(request.id, request.decision, request.response.model)
         if request.attempts:
-            self._spawn(self._learn(request))
+            self._lessons.add(request)
         if self._judging is not None:
             self._judging.offer(request)
         if request.purse is not None:
@@ -130,11 +132,17 @@ class Desk:
                 log.warning("What a call cost could not be booked yet: %s", error)
         log.error("What a call cost was not booked: it counts until its reservation ends")
 
-    async def _learn(self, request: Request) -> None:
+    async def _learn(self, requests: Sequence[Request]) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""
-        for attempt in request.attempts:
-            await self._router.store.record_response(self._history(request, attempt))
-        await self._collector.observe(request.decision, request.query, request.attempts)
+        try:
+            for request in requests:
+                for attempt in request.attempts:
+                    await self._router.store.record_response(self._history(request, attempt))
+            await self._collector.observe_all(
+                [Attempted(r.decision, r.query, r.attempts) for r in requests]
+            )
+        except ConduitError as error:
+            log.warning("What a request showed was lost: %s", type(error).__name__)
 
     def _history(self, request: Request, attempt: AttemptRecord) -> ResponseRecord:
         response = attempt.response or Response(model=attempt.model, latency_s=attempt.latency_s)
@@ -162,5 +170,6 @@ class Desk:
 
     async def flush(self) -> None:
         """Return once what every closed request showed is committed."""
+        await self._lessons.flush()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)

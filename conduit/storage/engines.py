@@ -146,7 +146,8 @@ def _foreign(error: Exception) -> bool:
 def _in_our_words(doing: str, error: Exception) -> InvalidInput | StorageUnavailable:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     state = str(getattr(cause, "sqlstate", None) or "")
-    if isinstance(error, IntegrityError | DataError) or state.startswith(_VALUE_CLASSES):
+    values = IntegrityError | DataError | sqlite3.IntegrityError | sqlite3.DataError
+    if isinstance(error, values) or state.startswith(_VALUE_CLASSES):
         return InvalidInput(f"the database refused a value, so it could not {doing}")
     return StorageUnavailable(f"could not {doing}: {_reason(cause, state)}")
 

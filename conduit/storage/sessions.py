@@ -83,7 +83,7 @@ class Sessions:
         """Connect to nothing yet."""
         self.dialect = dialect
         self._engine = engine
-        # PostgreSQL: a single statement needs no transaction around it.
+        # A single statement needs no transaction around it.
         alone = {"isolation_level": "AUTOCOMMIT"} if dialect.held else {}
         self._reading = engine.execution_options(**{READ_ONLY: True}, **alone)
         self._log = _Held(self._reading)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from conduit.storage.engines import translated
 from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, feedback_row
 from conduit.storage.writer import Batch, Result, judged, may_wait, rows_of
+
+Driver = Any  # aiosqlite's connection, whose package is imported by SQLAlchemy alone
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -33,12 +37,16 @@ SELECT d.id, d.router, d.expires_at FROM json_each(?) g JOIN decisions d ON d.id
 
 
 class SQLite:
-    """The dialect of SQLite; its transactions are begun and ended by the caller."""
+    """The dialect of SQLite.
+
+    It speaks to the driver itself: every call of it is a trip to the connection's thread, of which
+    SQLAlchemy makes four for one statement.
+    """
 
     name = "sqlite"
     horizon = "9223372036854775807"  # no other writer's rows could still come in between
     among = "IN (SELECT value FROM json_each(:{}))"
-    held = False
+    held = True
 
     def listed(self, values: Sequence[str]) -> str:
         """Return a list as `json_each` takes it."""
@@ -48,30 +56,52 @@ class SQLite:
         self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
     ) -> Sequence[Sequence[Any]]:
         """Return the rows of one statement."""
-        return (await connection.exec_driver_sql(statement, dict(given))).all()
+        return await _run(await _driver(connection), statement, dict(given))
 
     async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
-        """Write a batch."""
-        for table, rows in rows_of(batch):
-            await connection.exec_driver_sql(INSERT[table], rows)
-        return await _append(connection, batch.feedback) if batch.feedback else []
+        """Write a batch in one transaction."""
+        driver = await _driver(connection)
+        with translated("write"):
+            # One that reads first and writes later could not wait for another writer.
+            await _run(driver, "BEGIN IMMEDIATE")
+            try:
+                for table, rows in rows_of(batch):
+                    async with driver.executemany(INSERT[table], rows):
+                        pass
+                results = await _append(driver, batch.feedback) if batch.feedback else []
+                await _run(driver, "COMMIT")
+            except sqlite3.Error:
+                if driver.in_transaction:
+                    await _run(driver, "ROLLBACK")
+                raise
+        return results
 
 
-async def _append(connection: AsyncConnection, feedback: Sequence[Arrived]) -> list[Result]:
+async def _driver(connection: AsyncConnection) -> Driver:
+    driver: Driver = (await connection.get_raw_connection()).driver_connection
+    return driver
+
+
+async def _run(driver: Driver, statement: str, given: Any = ()) -> Sequence[Any]:
+    rows: Sequence[Any] = await driver.execute_fetchall(statement, given)
+    return rows
+
+
+async def _append(driver: Driver, feedback: Sequence[Arrived]) -> list[Result]:
     firsts = {
         (router, identity): (seq, digest, bool(waits))
         for router, identity, seq, digest, waits in await _asked(
-            connection, FIRSTS, [f.key for f in feedback]
+            driver, FIRSTS, [f.key for f in feedback]
         )
     }
     decisions = {
         identity: (router, expires_at)
         for identity, router, expires_at in await _asked(
-            connection, DECISIONS, [f.row.decision_id for f in feedback]
+            driver, DECISIONS, [f.row.decision_id for f in feedback]
         )
     }
     new = [f for f in feedback if f.key not in firsts and _fits(f, decisions)]
-    stored = await _stored(connection, new, decisions)
+    stored = await _stored(driver, new, decisions)
     return [
         judged(
             f,
@@ -83,10 +113,8 @@ async def _append(connection: AsyncConnection, feedback: Sequence[Arrived]) -> l
     ]
 
 
-async def _asked(
-    connection: AsyncConnection, statement: str, given: Sequence[Any]
-) -> Sequence[Any]:
-    return (await connection.exec_driver_sql(statement, (json.dumps(given),))).all()
+async def _asked(driver: Driver, statement: str, given: Sequence[Any]) -> Sequence[Any]:
+    return await _run(driver, statement, (json.dumps(given),))
 
 
 def _fits(arrived: Arrived, decisions: Mapping[str, tuple[str, float]]) -> bool:
@@ -98,7 +126,7 @@ def _fits(arrived: Arrived, decisions: Mapping[str, tuple[str, float]]) -> bool:
 
 
 async def _stored(
-    connection: AsyncConnection, new: Sequence[Arrived], decisions: Mapping[str, object]
+    driver: Driver, new: Sequence[Arrived], decisions: Mapping[str, object]
 ) -> dict[tuple[str, str], int]:
     """Insert rows, and return their places."""
     if not new:
@@ -110,5 +138,5 @@ async def _stored(
     values: list[Any] = []
     for f in new:
         values += [0 if f.row.decision_id in decisions else None, *feedback_row(f)]
-    result = await connection.exec_driver_sql(statement, tuple(values))
-    return {(router, identity): seq for router, identity, seq in list[Any](result.all())}
+    stored = await _run(driver, statement, values)
+    return {(router, identity): seq for router, identity, seq in stored}

@@ -45,6 +45,7 @@ T = TypeVar("T")
 GROUP_ROWS = 64  # feedback rows in one commit
 GROUP_RECORDS = 256  # decisions or answers beside them
 GROUP_JOURNALED = 1000  # lines of the journal in one commit, for which nobody waits
+RECORDS_LINGER_S = 0.25  # for which decisions and answers, which nobody awaits, wait for company
 QUEUED_RECORDS = 20_000  # decisions and answers that wait for the database
 KNOWN_DECISIONS = 10_000  # that need not be sent again with each receipt
 RETRY_S = 0.5  # between two looks whether the database is back
@@ -105,6 +106,8 @@ class GroupWriter:
     _appends: deque[_Waiting] = field(default_factory=deque)
     _records: OrderedDict[str, DecisionRecord | ResponseRecord] = field(default_factory=OrderedDict)
     _known: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _due: bool = False  # the records have waited for company
+    _lingering: asyncio.TimerHandle | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Event = field(default_factory=asyncio.Event)  # replaced after every group
     _writing: asyncio.Task[None] | None = None
@@ -129,6 +132,15 @@ class GroupWriter:
         while len(self._records) > QUEUED_RECORDS:
             self._records.popitem(last=False)
             self.counters.dropped += 1
+        if len(self._records) >= GROUP_RECORDS:
+            self._hurry()
+        elif self._lingering is None and not self._due:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(RECORDS_LINGER_S, self._hurry)
+
+    def _hurry(self) -> None:
+        """Write the records now, whether feedback comes along or not."""
+        self._due = True
         self._wake.set()
 
     async def append(self, row: FeedbackRow) -> Ack:
@@ -177,6 +189,8 @@ class GroupWriter:
         """Return once everything queued is written; raise StorageUnavailable during an outage."""
         self._check_open()
         before = list(self._records)
+        if before:
+            self._hurry()
         while any(key in self._records for key in before):
             if self.outage is not None:
                 raise StorageUnavailable(self.outage)
@@ -187,7 +201,7 @@ class GroupWriter:
         if self._finished:
             return
         self._finished = self._closed = True
-        self._wake.set()
+        self._hurry()
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=CLOSE_TIMEOUT_S)
         for task in (self._writing, self._recovering):
@@ -214,7 +228,7 @@ class GroupWriter:
 
     async def _write(self) -> None:
         while True:
-            if not self._appends and (not self._records or self.outage is not None):
+            if not self._appends and not self._records_go():
                 if self._closed:
                     return
                 self._wake.clear()
@@ -234,6 +248,9 @@ class GroupWriter:
                     waiting.resolve(closed())
                 self._turn.set()
                 self._turn = asyncio.Event()
+
+    def _records_go(self) -> bool:
+        return self._due and bool(self._records) and self.outage is None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Refuse everything once the task that writes is gone."""
@@ -256,12 +273,21 @@ class GroupWriter:
             return
         for item in items:
             self._records.pop(_key(item), None)
+        if not self._records:
+            self._rest()
         self._remember(batch.decisions)
         answers = dict(zip((w.arrived.key for w in unique), results, strict=True))
         for waiting, result in zip(unique, results, strict=True):
             waiting.resolve(result)
         for waiting in repeats:
             waiting.resolve(_repeat(waiting.arrived, answers, unique))
+
+    def _rest(self) -> None:
+        """Let the next record wait for company again."""
+        self._due = False
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     async def _committed(self, batch: Batch) -> Sequence[Result]:
         """Commit a batch; when a piece of it cannot be written, find out which."""
@@ -359,7 +385,7 @@ class GroupWriter:
         if self.outage is not None:
             log.warning("The database is back")
             self.outage = None
-            self._wake.set()
+            self._hurry()
 
     async def _drain_once(self) -> None:
         """Write the oldest lines of the journal; without any, ask whether the database is there."""
