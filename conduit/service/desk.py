@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from conduit.core.errors import ConduitError, StorageUnavailable
+from conduit.core.errors import AllModelsFailed, Attempt, ConduitError, StorageUnavailable
 from conduit.core.models import Query, Response
 from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
@@ -30,6 +30,7 @@ from conduit.storage.base import ResponseRecord, new_id
 
 log = logging.getLogger("conduit.service")
 
+SETTLE_S = 0.02  # that a caller may wait beyond the deadline until the cost is booked
 SETTLE_AGAIN_S = (0.5, 2.0, 8.0)  # waits, when the database was away
 
 
@@ -68,24 +69,36 @@ class Desk:
         """Decide which models may answer in which order, and set their worst case aside."""
         self.tally.requests += 1
         deadline = time.monotonic() + timeout_s
+        limit = asyncio.timeout(timeout_s)
         try:
-            decision = await self._router.route(
-                query, unavailable=self._unavailable(), cost_weight=self._budgets.cost_weight
-            )
-            arms = [self._router.arm(model) for model in decision.candidates]
-            purse = None
-            if self._budgets.budgets:
-                call = limited(call)
-                purse, arms = await afford(
-                    self._budgets,
-                    arms,
-                    call,
-                    user_key=user_key(decision.user_id),
-                    within_s=timeout_s,
-                )
+            async with limit:  # the database may be slow, or an embedder of somebody else's
+                return await self._opened(query, call, timeout_s, deadline)
+        except TimeoutError:
+            self.tally.failed += 1
+            if not limit.expired():
+                raise
+            raise AllModelsFailed(
+                [Attempt(a.id, "not_tried", "no time was left") for a in self._router.models]
+            ) from None
         except Exception:
             self.tally.failed += 1
             raise
+
+    async def _opened(self, query: Query, call: Call, timeout_s: float, deadline: float) -> Request:
+        decision = await self._router.route(
+            query, unavailable=self._unavailable(), cost_weight=self._budgets.cost_weight
+        )
+        arms = [self._router.arm(model) for model in decision.candidates]
+        purse = None
+        if self._budgets.budgets:
+            call = limited(call)
+            purse, arms = await afford(
+                self._budgets,
+                arms,
+                call,
+                user_key=user_key(decision.user_id),
+                within_s=timeout_s,
+            )
         return Request(
             id=new_id(self._clock()),
             query=query,
@@ -114,7 +127,10 @@ class Desk:
         if self._judging is not None:
             self._judging.offer(request)
         if request.purse is not None:
-            await asyncio.shield(self._spawn(self._settle(request.purse, request.attempts)))
+            # Goes on by itself where the database is slow, or the caller gone.
+            settling = self._spawn(self._settle(request.purse, request.attempts))
+            left_s = request.deadline - time.monotonic()
+            await asyncio.wait([settling], timeout=max(left_s, SETTLE_S))
 
     async def _settle(self, purse: Purse, attempts: Sequence[AttemptRecord]) -> None:
         """Book what was spent; an answer is not lost because the database is away."""

@@ -21,6 +21,7 @@ from conduit.engines.budget import Budget, Budgets
 from conduit.engines.executor.base import Call, Executor
 from conduit.engines.executor.chain import ChainStream, run_chain, stream_chain
 from conduit.engines.executor.health import ModelHealth
+from conduit.engines.executor.leftovers import Leftovers
 from conduit.engines.router import Router
 from conduit.evaluation.calibration import CalibrationReport, calibrate
 from conduit.evaluation.graders import Grader, Prompt
@@ -65,6 +66,7 @@ class Service:
         self.collector = collector or FeedbackCollector(router)
         self.environment = environment  # a name for health reports and spans
         self.loop = HomeLoop()
+        self._leftovers = Leftovers()
         self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
         self.evaluator = evaluator
         self._desk = Desk(
@@ -121,6 +123,7 @@ class Service:
                     health=self.health_of_models,
                     on_attempt=request.attempts.append,
                     fallback=fallback,
+                    leftovers=self._leftovers,
                 )
                 request.data = served.answer.data
             finally:
@@ -356,6 +359,7 @@ class Service:
             await self.evaluator.close()  # within its deadline: what it judged is learned below
         await self.flush()
         await self.collector.close()
+        await self._leftovers.close()
         await self.router.close()
         await self.executor.close()
         if self._store is not None:

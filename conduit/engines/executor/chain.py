@@ -22,6 +22,7 @@ from conduit.engines.executor.base import (
 )
 from conduit.engines.executor.failures import meaning
 from conduit.engines.executor.health import ModelHealth
+from conduit.engines.executor.leftovers import Leftovers, Overdue
 
 # While another candidate is left, an attempt may take this much of the time that remains, so that
 # a model that hangs leaves some for the next.
@@ -30,6 +31,7 @@ PROBE_SHARE = 1 / 3  # a probe of a model that was down gets less: it will often
 FAIR_SHARE = 1 / 2  # of the whole time; a timeout with less says nothing about quality
 MIN_ATTEMPT_S = 0.005  # with less left, no attempt is worth starting
 GRACE_S = 0.02  # an executor's own timeout comes first, and tells more
+END_SHARE, END_S = 0.05, 0.02  # of the time that is left: to end the last attempt within it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class _Chain:
 
     def _begun(self, arm: ModelArm, now: float, left_s: float | None) -> _Attempt:
         probe = self._health.begin(arm.id, now)
-        limit_s = left_s
+        limit_s = None if left_s is None else left_s - min(END_SHARE * left_s, END_S)
         if limit_s is not None and self._waiting:
             limit_s *= PROBE_SHARE if probe else ATTEMPT_SHARE
         whole_s = None if self.deadline is None else self.deadline - self._started
@@ -227,24 +229,35 @@ async def run_chain(
     on_attempt: Callable[[AttemptRecord], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
     fallback: bool = True,
+    leftovers: Leftovers | None = None,
 ) -> Served:
     """Return the first answer of the arms in their order, before `deadline` (on `clock`).
 
     Every attempt goes to `on_attempt`. When all fail, `AllModelsFailed` lists them; with
-    `fallback=False` only the first arm is asked, and its own error comes out.
+    `fallback=False` only the first arm is asked, and its own error comes out. An attempt that does
+    not end when its time is over goes on among the `leftovers`.
     """
     chain = _Chain(arms, call, deadline, health, on_attempt, clock, fallback)
+    owner = Leftovers() if leftovers is None else leftovers
     while (attempt := chain.next()) is not None:
         with chain.recorded(attempt):
-            answer = await _executed(executor, call, attempt)
+            answer = await _executed(executor, call, attempt, owner)
             chain.answered(attempt, answer.response)
             return Served(arm=attempt.arm, answer=answer)
     raise AllModelsFailed(chain.failed)
 
 
-async def _executed(executor: Executor, call: Call, attempt: _Attempt) -> Answer[Any]:
-    async with _within(attempt.arm.id, attempt.limit_s):
-        return await executor.execute(attempt.arm, replace(call, timeout_s=attempt.limit_s))
+async def _executed(
+    executor: Executor, call: Call, attempt: _Attempt, leftovers: Leftovers
+) -> Answer[Any]:
+    limit_s = attempt.limit_s
+    work = executor.execute(attempt.arm, replace(call, timeout_s=limit_s))
+    if limit_s is None:
+        return await work
+    try:
+        return await leftovers.within(work, limit_s + GRACE_S)
+    except Overdue:
+        raise timed_out(attempt.arm.id, limit_s) from None
 
 
 @asynccontextmanager
