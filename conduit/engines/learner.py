@@ -254,7 +254,7 @@ class Learner:
             saved = finite(usd, "saved_usd", low=0.0)
             e.cost_usd[self._row(model)] -= min(saved, float(e.cost_usd[self._row(model)]))
         lever = e.prediction.leverage
-        pulls = self.policy.pulls()
+        pulls, behind = self.policy.pulls(), self.policy.behind()
         if self.policy.counts_pending:
             lever = lever / (1.0 + self._pending * lever)
             pulls = pulls + self._pending
@@ -262,7 +262,8 @@ class Learner:
         known = e.known
         if rows is not None:
             columns = tuple(c[rows] for c in columns)  # type: ignore[assignment]
-            lever, known, pulls = lever[rows], known[:, rows], pulls[rows]
+            lever, known = lever[rows], known[:, rows]
+            pulls, behind = pulls[rows], behind[rows]
         quality, cost, latency, mean_cost, mean_latency = columns
         off = penalty(
             Preferences.of(preferences),
@@ -272,7 +273,7 @@ class Learner:
             mean_latency_s=mean_latency,
             cost_weight=cost_weight,
         )
-        view = View(quality, off, cost, lever, pulls)
+        view = View(quality, off, cost, lever, pulls, behind)
         return LearnedChoice(
             models=ids,
             place=0,

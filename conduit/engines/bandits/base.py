@@ -59,6 +59,7 @@ class View(NamedTuple):
     cost_usd: Floats  # expected dollars
     leverage: Floats  # already shrunk by the calls in flight
     pulls: Floats  # outcomes seen, and calls in flight
+    behind: Floats  # observations behind an arm's quality: outcomes and the prior's
 
     @property
     def strength(self) -> Floats:
@@ -97,6 +98,7 @@ class Policy(Protocol):
     def settle(self) -> None: ...  # noqa: D102  work out what is renewed only now and then
     def expected_quality(self, row: int, x: Floats) -> float: ...  # noqa: D102
     def pulls(self) -> Floats: ...  # noqa: D102  outcomes behind each row's quality
+    def behind(self) -> Floats: ...  # noqa: D102  the same, with the prior's observations
     def seen(self) -> Floats: ...  # noqa: D102  (rows, outputs) weight of outcomes
     def noise(self) -> Floats: ...  # noqa: D102  (rows, outputs) sd of one observation
     def dump_row(self, row: int) -> dict[str, NDArray[Any]]: ...  # noqa: D102  additive sums

@@ -14,7 +14,8 @@ import numpy as np
 from conduit.engines.bandits.base import Floats, View
 from conduit.engines.bandits.normal import probability_of_best
 
-HARDLY_KNOWN = 0.1  # leverage of an estimate that some ten observations stand behind
+ENOUGH = 10.0  # observations behind an arm: with fewer it is hardly known
+LEAST = 1e-3  # observations: the draw of an arm of which nothing is known stays finite
 TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
 
 
@@ -98,30 +99,32 @@ class CountBound:
 class NormalThompson:
     """A draw of each arm's utility from N(mean, v²·leverage), without a draw of weights.
 
-    An arm that is hardly known, neither by a prior nor by outcomes, is drawn more widely:
-    `wide_v` takes the place of v for the leverage beyond `HARDLY_KNOWN`.
+    An arm that is hardly known, neither by a prior nor by outcomes, is drawn more widely: with n
+    observations behind it, wide_v²·(1/n − 1/ENOUGH) is added to the variance. A text of a new kind
+    does not widen the draw: what is learned of it is learned of every later one too.
     """
 
     v: float
     wide_v: float = 0.0
 
-    def _sd(self, leverage: Floats) -> Floats:
-        if max(leverage.tolist()) <= HARDLY_KNOWN:
-            return np.asarray(np.sqrt(leverage) * self.v)
-        beyond = np.maximum(leverage - HARDLY_KNOWN, 0.0)
-        return np.asarray(np.sqrt(self.v**2 * leverage + self.wide_v**2 * beyond))
+    def _sd(self, view: View) -> Floats:
+        sd: Floats = np.sqrt(view.leverage) * self.v
+        if min(view.behind.tolist()) < ENOUGH:
+            beyond = np.maximum(1.0 / np.maximum(view.behind, LEAST) - 1.0 / ENOUGH, 0.0)
+            sd = np.sqrt(sd * sd + self.wide_v**2 * beyond)
+        return sd
 
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""
         scores = rng.standard_normal(view.quality.size)
-        scores *= self._sd(view.leverage)
+        scores *= self._sd(view)
         scores += view.quality
         scores -= view.penalty
         return int(scores.argmax())
 
     def propensities(self, view: View) -> Floats:
         """Return the probability of each pick, by quadrature."""
-        return probability_of_best(view.quality - view.penalty, self._sd(view.leverage))
+        return probability_of_best(view.quality - view.penalty, self._sd(view))
 
 
 @dataclass(frozen=True, slots=True)

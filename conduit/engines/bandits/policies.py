@@ -42,7 +42,7 @@ from conduit.engines.bandits.explorations import (
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
 )
-THOMPSON_WIDE_V = 0.1  # where neither a prior nor outcomes say much (benchmarks/learning.py)
+THOMPSON_WIDE_V = 0.2  # of an arm of which neither prior nor outcomes say much (decision 9)
 LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
 UCB1_C = 0.1
 EPSILON = 0.1
@@ -95,6 +95,10 @@ class BanditPolicy:
     def pulls(self) -> Floats:
         """Return the outcomes behind each row."""
         return self.estimates.pulls()
+
+    def behind(self) -> Floats:
+        """Return the observations behind each row's quality, the prior's included."""
+        return self.estimates.behind()
 
     def seen(self) -> Floats:
         """Return the weight of the outcomes behind each row and output."""
@@ -314,6 +318,10 @@ class HybridBandit:
     def pulls(self) -> Floats:
         """Return the outcomes behind each row."""
         return self.first.pulls()
+
+    def behind(self) -> Floats:
+        """Return the observations behind each row, the prior's included."""
+        return self.first.behind()
 
     def seen(self) -> Floats:
         """Return the weight of the outcomes behind each row and output."""

@@ -69,6 +69,7 @@ class Sums:
     n: Floats  # parts of it, (rows, outputs) each
     total: Floats
     square: Floats
+    _n0: Floats  # (rows, outputs) observations of the priors
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -104,6 +105,10 @@ class Sums:
     def pulls(self) -> Floats:
         """Return the weight of the outcomes behind each row's quality."""
         return self._pulls
+
+    def behind(self) -> Floats:
+        """Return the observations behind each row's quality, what is left of the prior's too."""
+        return np.asarray(self._pulls + self._n0[:, QUALITY] * self.prior_keep)
 
     def noise(self) -> Floats:
         """Return (rows, outputs) the standard deviation of one observation about its row's mean."""

@@ -33,6 +33,7 @@ def view_of(
     leverage: list[float] | None = None,
     pulls: list[float] | None = None,
     weight: float = 0.1,
+    behind: list[float] | None = None,
 ) -> View:
     """Return a view in which the dearest arm's cost takes off `weight`."""
     k = len(quality)
@@ -43,6 +44,7 @@ def view_of(
         usd,
         np.array(leverage or [0.02] * k),
         np.array(pulls or [0.0] * k),
+        np.array(behind or [30.0] * k),
     )
 
 
@@ -97,12 +99,10 @@ def test_bounds_prefer_what_is_less_known(rule: Exploration) -> None:
 
 
 def test_what_is_hardly_known_is_drawn_widely() -> None:
-    """The wide draw applies beyond the threshold alone: arms with a prior are drawn as before."""
-    known, unknown = (
-        view_of([0.6, 0.65], leverage=[0.03, 0.08]),
-        view_of([0.6, 0.65], leverage=[0.03, 0.5]),
-    )
-    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.1)
+    """The wide draw is of arms with few observations behind them, never of a text of a new kind."""
+    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.2)
+    known = view_of([0.6, 0.65], leverage=[0.03, 0.9], behind=[30.0, 10.0])
+    unknown = view_of([0.6, 0.65], leverage=[0.03, 0.5], behind=[30.0, 2.0])
     np.testing.assert_array_equal(narrow.propensities(known), wide.propensities(known))
     assert wide.propensities(unknown)[0] > narrow.propensities(unknown)[0] + 0.02
 
