@@ -91,46 +91,54 @@ class FeatureTables:
             b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in parts), digest_size=4
         ).hexdigest()
 
-    @cached_property
+    @property
     def limit(self) -> Floats:
         """The greatest size of each scaled signal."""
-        return SURFACE_CLIP * _GAINS
+        return _MOST
 
     @cached_property
-    def _folded(self) -> tuple[Floats, Floats, Floats]:
-        """What is worked out once: landmarks and bias in the exponent, and the linear part."""
-        narrow = np.ascontiguousarray(self.landmarks / KERNEL_WIDTH**2, np.float32)
-        bias = math.log(KERNEL_HEIGHT) - 0.5 * (self.landmarks * narrow).sum(axis=1)
-        line = KERNEL_LINEAR * self.projection @ self.landmarks
-        return narrow, bias.astype(np.float32), np.ascontiguousarray(line, np.float32)
+    def _folded(self) -> Floats:
+        """What the kernel takes of what is known, then of 1 and of its exponent, in one product.
+
+        First, per landmark, the logarithm of how near it is; then, per component, the linear part.
+        """
+        count = len(self.landmarks)
+        folded = np.zeros((count + KERNEL_COMPONENTS, KNOWN + 2))
+        folded[:count, :KNOWN] = self.landmarks / KERNEL_WIDTH**2
+        squares = (self.landmarks.astype(np.float64) ** 2).sum(axis=1)
+        folded[:count, KNOWN] = math.log(KERNEL_HEIGHT) - 0.5 * squares / KERNEL_WIDTH**2
+        folded[:count, KNOWN + 1] = 1.0
+        folded[count:, :KNOWN] = KERNEL_LINEAR * self.projection @ self.landmarks
+        folded[count:, KNOWN] = -self.centre
+        return np.ascontiguousarray(folded.T, np.float32)  # so that the sums run along memory
 
     def known(self, signals: SurfaceSignals, embedding: Floats | None) -> Floats:
         """Return what is known of a text, scaled; without an embedding its components are zero."""
         known = np.zeros(KNOWN, np.float32)
-        if embedding is not None and embedding.any():
-            np.subtract(self.components @ embedding, self.offset, out=known[:COMPONENTS])
+        if embedding is not None and embedding.dot(embedding) > 0.0:
+            np.subtract(self.components.dot(embedding), self.offset, out=known[:COMPONENTS])
         surface = known[COMPONENTS:]
         np.subtract(signals.values, self.signal_mean, out=surface)
         np.multiply(surface, self.signal_gain, out=surface)
-        np.minimum(surface, self.limit, out=surface)
-        np.maximum(surface, -self.limit, out=surface)
+        np.minimum(surface, _MOST, out=surface)
+        np.maximum(surface, _LEAST, out=surface)
         return known
 
     def curved(self, known: Floats) -> Floats:
         """Return the kernel components of what is known."""
-        narrow, bias, line = self._folded
-        near = narrow @ known
-        near += bias
-        np.exp(near, out=near)
-        components: Floats = self.projection @ near
-        components *= math.exp(-0.5 * float(known @ known) / KERNEL_WIDTH**2)
-        components += line @ known
-        components -= self.centre
+        seen = np.empty(KNOWN + 2, np.float32)
+        seen[:KNOWN] = known
+        seen[KNOWN], seen[KNOWN + 1] = 1.0, -0.5 * float(known.dot(known)) / KERNEL_WIDTH**2
+        read = seen.dot(self._folded)
+        near, line = read[:-KERNEL_COMPONENTS], read[-KERNEL_COMPONENTS:]
+        components: Floats = self.projection.dot(np.exp(near, out=near))
+        components += line
         return components
 
 
 _GAINS = np.full(len(SURFACE_NAMES), BUILD_GAIN, np.float32)
 _GAINS[:READ_BY_HEADS] = SURFACE_GAIN
+_MOST, _LEAST = SURFACE_CLIP * _GAINS, -SURFACE_CLIP * _GAINS  # of each scaled signal
 
 
 def fit_feature_tables(
@@ -154,7 +162,7 @@ def fit_feature_tables(
     components, offset = _half_whitened(rows)
     values = np.array([surface_signals(text).values for text in texts], np.float64)
     mean, gain = _signal_scales(values)
-    scaled = np.clip((values - mean) * gain, -SURFACE_CLIP * _GAINS, SURFACE_CLIP * _GAINS)
+    scaled = np.clip((values - mean) * gain, _LEAST, _MOST)
     known = np.column_stack([rows @ components.T - offset, scaled]).astype(np.float64)
     return FeatureTables(components, offset, mean, gain, *_fit_kernel(known, shares))
 

@@ -9,7 +9,6 @@ docs/features.md says how well they do.
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -99,7 +98,7 @@ def _known_words() -> frozenset[bytes]:
 
 def rows_of(signals: SurfaceSignals) -> Sequence[int]:
     """Return the rows of a text's known words, in no order."""
-    return array("H", map(vocabulary().__getitem__, signals.distinct & _known_words()))
+    return tuple(map(vocabulary().__getitem__, signals.distinct & _known_words()))
 
 
 def said_by_words(rows: Sequence[int], words: Floats) -> Floats:

@@ -101,6 +101,9 @@ _PERSONS = _words("i me my we our you your he him his she her they them their")
 _LIST = _words("list bullet bullets bulleted enumerate itemize itemise")
 _TABLE = _words("table csv yaml xml markdown schema")
 _JSON = _words("json")
+_TELLING = frozenset().union(  # most words of a text are none of these
+    _FACT, _REASON, _QUANTITY, _NEGATION, _CODE, _PERSONS, _LIST, _TABLE, _JSON
+)
 _SPEAKERS = _words("user assistant system human ai bot")
 
 # A letter or digit with what ends it; what begins it is looked at in `_multiple_choice`.
@@ -134,7 +137,7 @@ _CLASSES = (
     _class("_"),
     _class("`"),
 )
-_CLASS_ROWS = np.array(_CLASSES, dtype=np.float64)  # a product of whole numbers is slower
+_CLASS_ROWS = np.array(_CLASSES, dtype=np.float32)  # a product of whole numbers is slower
 
 _SCRIPT_LEADS: Mapping[str, tuple[int, int]] = {
     "latin": (0xC3, 0xCA),
@@ -175,14 +178,15 @@ def surface_signals(text: str) -> SurfaceSignals:
     data = clipped.encode("utf-8", "replace")
     histogram = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
     digits, operators, newlines, upper, lower, wide, marks, *counts, ticks = (
-        _CLASS_ROWS @ histogram.astype(np.float64)
+        _CLASS_ROWS.dot(histogram.astype(np.float32))
     ).tolist()
     words = data.translate(_WORD_BYTES).split()
     distinct = frozenset(words)
     options, stem = _multiple_choice(data)
     chars = max(len(clipped), 1)
     letters = max(upper + lower + wide, 1)
-    wants_json, wants_list = not _JSON.isdisjoint(distinct), not _LIST.isdisjoint(distinct)
+    told = distinct & _TELLING
+    wants_json, wants_list = not _JSON.isdisjoint(told), not _LIST.isdisjoint(told)
     values = np.array(
         (
             math.log1p(chars),
@@ -190,17 +194,17 @@ def surface_signals(text: str) -> SurfaceSignals:
             math.log1p(options),
             math.sqrt(digits / chars),
             math.log1p(operators),
-            math.log1p(len(distinct & _CODE) + 2 * _count(data, b"```", ticks)),
+            math.log1p(len(told & _CODE) + 2 * _count(data, b"```", ticks)),
             math.log1p(newlines),
-            min(len(distinct & _FACT), 2),
-            min(len(distinct & _REASON), 3),
-            min(len(distinct & _QUANTITY), 4),
+            min(len(told & _FACT), 2),
+            min(len(told & _REASON), 3),
+            min(len(told & _QUANTITY), 4),
             data[:stem].rstrip().endswith(b"?"),
             math.log1p(_bullets(data) if newlines else 0),
-            min(len(distinct & _NEGATION), 3),
+            min(len(told & _NEGATION), 3),
             not _IMPERATIVE.isdisjoint(words[:1]),
-            wants_json + wants_list + len(distinct & _TABLE),
-            min(len(distinct & _PERSONS), 3),
+            wants_json + wants_list + len(told & _TABLE),
+            min(len(told & _PERSONS), 3),
             len(distinct) / max(len(words), 1),
             math.sqrt(upper / letters),
             math.sqrt(wide / letters),
