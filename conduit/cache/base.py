@@ -124,6 +124,11 @@ class MemoryCache:
         self._lock = Lock()
         self._hits = self._misses = 0
 
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether nothing that is put will ever be found."""
+        return not self._max_entries
+
     def get_now(self, key: str) -> QueryFeatures | None:
         """Return what was put, unless it is too old or was pushed out."""
         with self._lock:
@@ -142,6 +147,8 @@ class MemoryCache:
 
     def put(self, key: str, features: QueryFeatures) -> None:
         """Remember features; the entry used longest ago makes room."""
+        if not self._max_entries:
+            return
         with self._lock:
             self._entries[key] = (self._clock() + self._ttl_s, features)
             self._entries.move_to_end(key)

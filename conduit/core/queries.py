@@ -36,6 +36,8 @@ def normalise_text(text: str) -> str:
             expected="1 to 1,000,000 characters",
             value=len(text),
         )
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -143,7 +145,9 @@ class Query:
 
     def __post_init__(self) -> None:
         """Normalise the text, and take preferences and constraints in their short forms too."""
-        object.__setattr__(self, "text", normalise_text(self.text))
+        text = normalise_text(self.text)
+        if text is not self.text:
+            object.__setattr__(self, "text", text)
         if self.preferences is not None:
             object.__setattr__(self, "preferences", Preferences.of(self.preferences))
         if self.constraints is not None:

@@ -47,6 +47,7 @@ class Analyzer:
         self._embedder_id = self.embedder.id
         self.cache: FeatureCache = MemoryCache(max_entries=0) if cache is None else cache
         self._remote = not isinstance(self.cache, MemoryCache)
+        self._cached = not isinstance(self.cache, MemoryCache) or not self.cache.keeps_nothing
         self.tables = tables or features.feature_tables(self.embedder.id, self.embedder.dim)
         self.schema = features.schema_id(self.embedder.id, tables)
         self._key = key_maker(self.embedder.id, self.schema)
@@ -73,12 +74,17 @@ class Analyzer:
 
     def analyse_now(self, query: Query) -> QueryFeatures:
         """Return the features in this thread, however long the embedder takes."""
+        if not self._cached:
+            return self._read(query)
         key = self.key(query)
         found = self.cache.get_now(key)
         if found is not None and self._fits(found):
             return found
+        return self._kept(key, self._read(query))
+
+    def _read(self, query: Query) -> QueryFeatures:
         text = features.clip_text(query.text)
-        return self._kept(key, self._features(query, text, *self._embedded(text)))
+        return self._features(query, text, *self._embedded(text))
 
     def _fits(self, found: QueryFeatures) -> bool:
         """Return whether what a server kept is of our layout: anybody may have written it."""

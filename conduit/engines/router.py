@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -141,6 +142,7 @@ class Router:
         if prior_observations is not None:
             options["prior_observations"] = prior_observations
         self._models = {arm.id: arm for arm in arms}
+        self._read_windows()
 
         def fresh() -> Learner:
             schema, dim = self.analyzer.schema, self.analyzer.dim
@@ -266,7 +268,7 @@ class Router:
         candidates: tuple[str, ...] | None = None
         excluded: tuple[Exclusion, ...] = ()
         relaxed: tuple[str, ...] = ()
-        if query.constraints is not None or unavailable or self._windows_bind(tokens):
+        if query.constraints is not None or unavailable or tokens > self._least_window:
             found = eligible(
                 learner.arms,
                 learner.expect(x, input_tokens=tokens),
@@ -302,11 +304,9 @@ class Router:
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
-    def _windows_bind(self, tokens: float) -> bool:
-        return any(
-            arm.context_window is not None and tokens > arm.context_window
-            for arm in self._models.values()
-        )
+    def _read_windows(self) -> None:
+        windows = (arm.context_window for arm in self._models.values())
+        self._least_window = min((w for w in windows if w is not None), default=math.inf)
 
     def _remember(self, decision: RoutingDecision, query: Query) -> None:
         self._counts[decision.selected_model] += 1
@@ -512,6 +512,7 @@ class Router:
         arm = known_arm(model, date.fromtimestamp(self._clock()))
         self.learner.add_model(arm)
         self._models[arm.id] = arm
+        self._read_windows()
 
     def remove_model(self, model_id: str) -> None:
         """Stop choosing a model; what was learned of it comes back with it."""
@@ -519,6 +520,7 @@ class Router:
             raise ConfigurationError("the last model cannot be removed", field="models")
         self.learner.remove_model(model_id)
         del self._models[model_id]
+        self._read_windows()
 
     # readings ----------------------------------------------------------------------------------
 

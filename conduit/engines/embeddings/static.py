@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -66,16 +66,17 @@ class StaticEmbedder:
             self._table: NDArray[np.int8] = np.asarray(np.load(path, mmap_mode="r"))
         with resources.as_file(data_file("static-minilm-256.scales.npy")) as path:
             self._scales: NDArray[np.float32] = np.load(path)
+        self._dim = int(self._table.shape[1])
         self._known: dict[str | bytes, tuple[int, ...]] = {}
 
     @property
     def dim(self) -> int:
         """The length of every vector."""
-        return int(self._table.shape[1])
+        return self._dim
 
     def embed(self, texts: Sequence[str]) -> Rows:
         """Return one row of unit length per text; a text without any token is a row of zeros."""
-        rows = np.zeros((len(texts), self.dim), np.float32)
+        rows = np.zeros((len(texts), self._dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             self._embed_into(row, text)
         return rows
@@ -112,23 +113,28 @@ class StaticEmbedder:
         return ids
 
     def _remembered(self, word: str | bytes) -> tuple[int, ...]:
-        pieces = tuple(self._encoded(word) if isinstance(word, str) else self._looked_up(word))
+        """Return the ids of a word, of which ASCII is in small letters with the marks around it."""
+        if isinstance(word, str):
+            return self._kept(word, self._encoded(word))
+        parts = _PARTS.findall(word)
+        if len(parts) == 1:
+            return self._kept(word, self._looked_up(parts[0].decode()))
+        ids: tuple[int, ...] = ()
+        for part in parts:
+            ids += self._known.get(part) or self._remembered(part)
+        return self._kept(word, ids)
+
+    def _looked_up(self, part: str) -> tuple[int, ...]:
+        """Return the ids of letters and digits, or of one mark: mostly a token of its own."""
+        whole = self._tokenizer.token_to_id(part)
+        return self._encoded(part) if whole is None else (whole,)
+
+    def _encoded(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _kept(self, word: str | bytes, ids: tuple[int, ...]) -> tuple[int, ...]:
         if len(self._known) >= WORDS_KEPT:
             self._known.clear()
         if len(word) <= LONGEST_WORD:
-            self._known[word] = pieces
-        return pieces
-
-    def _looked_up(self, word: bytes) -> Iterator[int]:
-        """Yield the ids of a word of ASCII in small letters with the marks around it.
-
-        A part that is a token of its own has no other pieces, and need not be encoded.
-        """
-        for part in _PARTS.findall(word):
-            text = part.decode()
-            whole = self._tokenizer.token_to_id(text)
-            yield from self._encoded(text) if whole is None else (whole,)
-
-    def _encoded(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            self._known[word] = ids
         return ids
