@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import results_page
+from benchmarks import results_page, windows
 from benchmarks.tables import DATA, SHARED, table
 from conduit.core.events import SOURCE_RANK, Evidence, Outcome
 from conduit.core.models import Preferences, as_vector
@@ -162,6 +162,7 @@ def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[
 
 def main() -> None:
     """Print and keep the figures."""
+    windows.asked(__doc__)
     if not DATA.exists():
         print("the routing tables are not here; nothing to measure")
         return

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import results_page
+from benchmarks import results_page, windows
 from conduit import Router, telemetry
 
 RUNS = 3
@@ -75,6 +75,7 @@ def telling_rows() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, print and write."""
+    windows.asked(__doc__)
     rows = command_rows() + telling_rows()
     notes = [
         f"Medians of {RUNS} runs in an empty folder with an empty home. Wall time is the least "

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import results_page
+from benchmarks import results_page, windows
 from conduit.core.models import ModelArm, Query, Response
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.router import Router
@@ -124,6 +124,7 @@ def costs() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print and keep the figures."""
+    windows.asked(__doc__)
     rows = costs()
     for row in rows:
         print(row, flush=True)

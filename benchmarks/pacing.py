@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import results_page
+from benchmarks import results_page, windows
 from benchmarks.tables import DATA, SHARED, table
 from conduit.core.events import Outcome
 from conduit.core.models import Preferences, as_vector
@@ -106,6 +106,7 @@ def row_of(name: str, share: float, prior_error: float | None) -> dict[str, Any]
 
 def main() -> None:
     """Print and keep the figures."""
+    windows.asked(__doc__)
     if not DATA.exists():
         print("the routing tables are not here; nothing to measure")
         return

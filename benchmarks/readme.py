@@ -6,6 +6,7 @@ compares the two.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,14 +73,16 @@ def _times() -> Iterator[tuple[str, str, str, str]]:
     """Yield a row for every time, size and budget that there is a result of."""
     for row in _read("route").get("rows", []):
         found, hold = row.get("found"), row.get("hold")
-        if found is not None and not row["figure"].endswith(("p99 CPU ms", "KB")):
+        if found is not None and _is_shown(row["figure"]):
             who = "" if row["router"] == "conduit" else f"{row['router']}: "
             held = "" if hold is None else f"{hold:g}"
             yield who + row["figure"], f"{found:.3g}", held, _by("route")
     for row in _read("core").get("rows", []):
         if row.get("models") in (5, 50) and row.get("features") == 29:
-            what = f"`decide` / `apply`, {row['models']} models, p50 CPU µs"
-            figure = f"{row['decide p50 µs']:.0f} / {row['apply p50 µs']:.0f}"
+            what = f"`decide` / `apply`, {row['models']} models, CPU µs p50, quietest window"
+            figure = " / ".join(
+                f"{row[f'{act} µs p50 quietest']:.0f}" for act in ("decide", "apply")
+            )
             yield what, figure, "30 / 30" if row["models"] == 5 else "100 / 100", _by("core")
         if (row.get("models"), row.get("features")) == (5, 37):
             yield "state of 5 models, KB", f"{row['state KB']:.0f}", "100", _by("core")
@@ -91,6 +94,11 @@ def _times() -> Iterator[tuple[str, str, str, str]]:
         if row["priors"] == "±0.05" and row["budget"].startswith("0.5"):
             what = f"quality at half the dearest model's cost, {row['table']}; best static mix"
             yield what, f"{row['quality']:.3f}; {row['static mix']:.3f}", "", _by("pacing")
+
+
+def _is_shown(figure: str) -> bool:
+    """Whether a figure of the route stands in the README: no size, and of times the median."""
+    return figure != "KB" and not figure.endswith(("all", "p99 quietest"))
 
 
 def _by(name: str) -> str:
@@ -153,4 +161,5 @@ def _traffic(cells: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     renew()

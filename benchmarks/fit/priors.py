@@ -14,6 +14,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import windows
 from benchmarks.fit.catalogue import quality
 from benchmarks.tables import DATA, raw
 
@@ -63,6 +64,7 @@ def distances(name: str) -> NDArray[np.float64]:
 
 def main() -> int:
     """Print the distance on each table and over all of them."""
+    windows.asked(__doc__)
     if not DATA.is_dir():
         print(f"no tables in {DATA}")
         return 0

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks import windows
 from conduit.engines.embeddings.base import create_embedder
 from conduit.feedback.likeness import FEATURE_NAMES, Likeness, likeness
 from conduit.feedback.retries import RetryRule
@@ -99,6 +100,7 @@ def report(name: str, likes: Sequence[Likeness], pairs: Sequence[Pair]) -> None:
 
 def main() -> None:
     """Print the weights, and each embedder's rule."""
+    windows.asked(__doc__)
     pairs = load()
     tuned = [pair for pair in pairs if is_tuned_on(pair)]
     for name in EMBEDDERS:
