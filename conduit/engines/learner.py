@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from conduit.core.errors import (
     IncompatibleState,
@@ -37,7 +37,6 @@ from conduit.engines.bandits.choices import LearnedChoice, floor_shares
 from conduit.engines.bandits.outcomes import (
     Calibration,
     Observed,
-    check_models,
     columns_of,
     step_of,
     weights_and_values,
@@ -93,7 +92,6 @@ class Learner:
         self._changes = ChangeDetector()
         self._pending = np.zeros(0)
         self._parked: dict[str, Parked] = {}
-        self._places: dict[tuple[str, ...], NDArray[np.intp]] = {}
         for arm in models:
             self.add_model(arm)
 
@@ -158,7 +156,6 @@ class Learner:
         return Parked(policy, arm)
 
     def _models_changed(self) -> None:
-        self._places.clear()
         self._read_noise()
         self._read_known()
 
@@ -173,8 +170,7 @@ class Learner:
             self._arms.read_known(self.policy.seen())
 
     def _row(self, model_id: str) -> int:
-        check_models((model_id,), self.models)
-        return self._arms.row[model_id]
+        return self._arms.row_of(model_id)
 
     # deciding ------------------------------------------------------------------------------
 
@@ -247,7 +243,7 @@ class Learner:
         saved_usd: Mapping[str, float] | None = None,
         cost_weight: float | None = None,
     ) -> LearnedChoice:
-        rows, ids = self._candidates(candidates)
+        rows, ids = self._arms.candidates(candidates)
         optional_finite(cost_weight, "cost_weight")
         e = self._expect(x, finite(input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS))
         for model, usd in (saved_usd or {}).items():
@@ -288,41 +284,6 @@ class Learner:
             noise=self._noise,
             per_spend=self._arms.per_spend,
         )
-
-    def _candidates(
-        self, candidates: Sequence[str] | None
-    ) -> tuple[NDArray[np.intp] | None, tuple[str, ...]]:
-        if candidates is None:
-            if not self._arms.ids:
-                raise InvalidInput(
-                    "there are no models to choose from",
-                    field="models",
-                    expected="at least one model",
-                )
-            return None, self._arms.ids
-        ids = tuple(candidates)
-        if ids == self._arms.ids:
-            return None, ids
-        rows = self._places.get(ids)
-        if rows is None:
-            if not ids:
-                raise InvalidInput(
-                    "candidates must not be empty",
-                    field="candidates",
-                    expected="at least one model id",
-                )
-            if len(set(ids)) != len(ids):
-                raise InvalidInput(
-                    "candidates must not repeat",
-                    field="candidates",
-                    expected="each model once",
-                    value=ids,
-                )
-            rows = np.array([self._row(name) for name in ids], dtype=np.intp)
-            if len(self._places) >= 1024:
-                self._places.clear()
-            self._places[ids] = rows
-        return rows, ids
 
     # learning ------------------------------------------------------------------------------
 

@@ -7,14 +7,10 @@ import math
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from inspect import signature
-from typing import Any, NamedTuple, Protocol, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, Self
 
 from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache, open_cache
@@ -22,15 +18,12 @@ from conduit.catalogue.pool import arms_of, known_arm
 from conduit.core.errors import (
     ConfigurationError,
     InvalidInput,
-    UnknownDecision,
-    finite,
     unknown_name,
 )
 from conduit.core.events import (
     DecisionRecord,
     FeedbackRow,
     LogEntry,
-    Snapshot,
 )
 from conduit.core.models import (
     Exclusion,
@@ -41,17 +34,16 @@ from conduit.core.models import (
     Query,
     QueryFeatures,
     RoutingDecision,
-    Vector,
 )
 from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
-from conduit.engines.bandits.policies import create_policy
+from conduit.engines.beginnings import Beginnings
 from conduit.engines.caps import OpinionLimits
 from conduit.engines.constraints import eligible
 from conduit.engines.conversations import Conversations
+from conduit.engines.decided import Decided
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
-from conduit.engines.gathering import Gathering
 from conduit.engines.intake import Intake, at_once
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
@@ -60,26 +52,11 @@ from conduit.engines.rows import (
     calibration_rows,
     key_of,
     lesson_of,
-    record_of,
     row_of,
-    user_key,
 )
-from conduit.storage import receipts
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
-REMEMBERED = 10_000  # decisions that feedback can name by id without asking the store
 DECISION_TTL_S = 30 * 86_400.0
-
-
-class _Recent(NamedTuple):
-    """What is kept at hand of a decision whose feedback has not come; the rest is in the store."""
-
-    model: str
-    x: Vector
-    schema: str
-    created_at: float
-    user_id: str | None
-    tokens: int
 
 
 class Experience(Companion, Weigher, Protocol):
@@ -117,9 +94,7 @@ class Router:
         **unknown: object,
     ) -> None:
         """Need nothing: models come from the keys in the environment, or from a default pool."""
-        for argument in unknown:
-            known = tuple(signature(Router).parameters)[:-1]
-            raise TypeError(unknown_name("Router argument", argument, known))
+        _refuse(unknown)
         environ = os.environ if environ is None else environ
         arms, self._note = arms_of(models, environ, date.fromtimestamp(clock()))
         self.name = name
@@ -128,48 +103,31 @@ class Router:
         self.cache = open_cache(cache_enabled, redis_url, cache_ttl) if cache is None else cache
         self.analyzer = analyzer or Analyzer(embedding_model, cache=self.cache)
         self.store: Store = store or MemoryStore(clock=clock)
-        self.durable = store is not None and not isinstance(store, MemoryStore)
-        self.store_text = store_text
-        self.decision_ttl_s = finite(decision_ttl_s, "decision_ttl_s", low=1.0)
-        self._secret = receipts.secret_bytes(secret or environ.get("CONDUIT_SECRET"))
-        self._clock = clock
         self._owns_store = store is None
+        self.durable = store is not None and not isinstance(store, MemoryStore)
+        self._ready = not self.durable
+        self.store_text = store_text
+        self._clock = clock
         self._intake = Intake(self.store, name, opinion_limits or OpinionLimits(), clock)
-        self._fitted: list[tuple[NDArray[np.float32], Calibration]] = []
-        policy = "hybrid" if use_hybrid else bandit_algorithm
-        options: dict[str, Any] = {"policy": policy, "floor": floor}
-        options["change_detection"] = change_detection
-        if prior_observations is not None:
-            options["prior_observations"] = prior_observations
+        self._decided = Decided(
+            self.store, name, ttl_s=decision_ttl_s, durable=self.durable, clock=clock,
+            secret=secret or environ.get("CONDUIT_SECRET"),
+        )  # fmt: skip
         self._models = {arm.id: arm for arm in arms}
         self._read_windows()
-
-        def fresh() -> Learner:
-            schema, dim = self.analyzer.schema, self.analyzer.dim
-            arms = list(self._models.values())
-            learner = Learner(arms, dim, schema=schema, seed=seed, **options)
-            for vectors, outcomes in self._fitted:
-                learner.fit(vectors, outcomes)
-            return learner
-
-        def restore(snapshot: Snapshot) -> Learner:
-            learner = Learner.restore(snapshot, list(self._models.values()), **options)
-            if seed is None:
-                learner.reseed(None)  # replicas must not explore in step
-            return learner
-
-        create_policy(policy, 1)  # an unknown name fails here
+        self._conversations = Conversations()
+        self._beginnings = Beginnings(
+            self._models, schema=self.analyzer.schema, dim=self.analyzer.dim, seed=seed,
+            policy="hybrid" if use_hybrid else bandit_algorithm, floor=floor,
+            change_detection=change_detection, prior_observations=prior_observations,
+        )  # fmt: skip
         self.lock = threading.RLock()  # held while it is taught; hold it to decide in threads
         self._follower = Follower(
-            self.store, name, fresh, restore, applied=self._learned, lock=self.lock
-        )
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
-        self._conversations = Conversations()
-        self._unwritten = Gathering(self._write_decisions, most=REMEMBERED)
-        self._counts: Counter[str] = Counter()
+            self.store, name, self._beginnings.fresh, self._beginnings.restore,
+            applied=self._learned, lock=self.lock,
+        )  # fmt: skip
         self._listeners: list[Callable[[LogEntry], None]] = []
         self._weigher: Weigher | None = None
-        self._ready = not self.durable
 
     # life --------------------------------------------------------------------------------------
 
@@ -202,10 +160,15 @@ class Router:
     async def flush(self) -> None:
         """Return once every decision made so far is in the store."""
         if self.durable:
-            await self._unwritten.flush()
+            await self._decided.flush()
             await self.store.flush()
 
     # deciding ----------------------------------------------------------------------------------
+
+    @property
+    def decision_ttl_s(self) -> float:
+        """Return for how long after a decision feedback is taken."""
+        return self._decided.ttl_s
 
     @property
     def learner(self) -> Learner:
@@ -298,39 +261,16 @@ class Router:
             relaxed=relaxed,
             note=self._note,
             user_id=query.user_id,
-            receipt=self._receipt,
+            receipt=self._decided.receipt,
         )
-        self._remember(decision, query)
+        self._decided.keep(decision, query.text if self.store_text else None)
+        self._conversations.went_on(query, tokens, choice.model)
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
     def _read_windows(self) -> None:
         windows = (arm.context_window for arm in self._models.values())
         self._least_window = min((w for w in windows if w is not None), default=math.inf)
-
-    def _remember(self, decision: RoutingDecision, query: Query) -> None:
-        self._counts[decision.selected_model] += 1
-        self._recent[decision.id] = _Recent(
-            decision.selected_model,
-            decision.features.vector,
-            decision.features.schema,
-            decision.created_at,
-            decision.user_id,
-            decision.features.token_estimate,
-        )
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
-        tokens = float(decision.features.token_estimate)
-        self._conversations.went_on(query, tokens, decision.selected_model)
-        if self.durable:
-            self._unwritten.add((decision, query.text if self.store_text else None))
-
-    async def _write_decisions(self, made: Sequence[tuple[RoutingDecision, str | None]]) -> None:
-        for decision, text in made:
-            await self.store.record(record_of(decision, self.decision_ttl_s, text=text))
-
-    def _receipt(self, decision: RoutingDecision) -> str:
-        return receipts.sign(record_of(decision, self.decision_ttl_s), self._secret)
 
     # feedback ----------------------------------------------------------------------------------
 
@@ -360,8 +300,8 @@ class Router:
         """Do as `feedback` does but for the learning, which comes with the next `sync`."""
         if not self._ready:
             await self.start()
-        await self._unwritten.flush()
-        record, answered = await self._record(decision)
+        await self._decided.flush()
+        record, answered = await self._decided.find(decision)
         return await self._intake.append(self._row(record, feedback, model or answered))
 
     def feedback_sync(
@@ -378,7 +318,7 @@ class Router:
             if isinstance(decision, RoutingDecision):
                 record = lesson_of(decision, self.decision_ttl_s)
             else:
-                record, answered = at_once(self._record(decision))
+                record, answered = at_once(self._decided.find(decision))
                 model = model or answered
             ack = at_once(self._intake.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor
@@ -398,41 +338,6 @@ class Router:
             now=self._clock(),
             model=model,
             weigher=self._weigher,
-        )
-
-    async def _record(self, decision: RoutingDecision | str) -> tuple[DecisionRecord, str | None]:
-        """Return what feedback is about, and the model of an answer that was named by its id."""
-        if isinstance(decision, RoutingDecision):
-            # The estimates cost more than the lesson; of what was decided here they are written.
-            elsewhere = self.durable and decision.id not in self._recent
-            written = record_of if elsewhere else lesson_of
-            return written(decision, self.decision_ttl_s), None
-        if receipts.is_receipt(decision):
-            return receipts.verify(decision, self._secret, self._clock()), None
-        known = self._recent.get(decision)
-        if known is not None:
-            return self._recalled(decision, known), None
-        stored = await self.store.decision(self.name, decision)
-        if stored is not None:
-            return stored, None
-        answer = await self.store.response(self.name, decision)
-        if answer is None:
-            raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
-        record, _ = await self._record(answer.decision_id)
-        return record, answer.response.model
-
-    def _recalled(self, decision_id: str, recent: _Recent) -> DecisionRecord:
-        """Return what teaching needs of a decision that was made here; its row has the rest."""
-        return DecisionRecord(
-            id=decision_id,
-            router=self.name,
-            model=recent.model,
-            x=recent.x,
-            schema=recent.schema,
-            created_at=recent.created_at,
-            expires_at=recent.created_at + self.decision_ttl_s,
-            user_key=user_key(recent.user_id),
-            input_tokens=float(recent.tokens),
         )
 
     def attach(self, experience: Experience) -> None:
@@ -472,7 +377,7 @@ class Router:
         vectors = await self.analyzer.analyse_all(texts, tasks)
         if not self.durable:
             taught = self.learner.fit(vectors, outcomes)
-            self._fitted.append((vectors, outcomes))  # it is in no log that a rebuild could read
+            self._beginnings.fitted(vectors, outcomes)  # it is in no log to rebuild from
             return taught
         rows = calibration_rows(
             vectors,
@@ -530,15 +435,15 @@ class Router:
 
     def get_stats(self) -> RouterStats:
         """Return what this router has done, and what it has learned."""
-        total = sum(self._counts.values())
+        total = sum(self._decided.counts.values())
         return RouterStats(
             decisions=total,
             outcomes=self.learner.applied,
             models=self.learner.models,
             share_by_model={
-                m: self._counts[m] / total if total else 0.0 for m in self.learner.models
+                m: self._decided.counts[m] / total if total else 0.0 for m in self.learner.models
             },
-            pending=len(self._unwritten),
+            pending=self._decided.unwritten,
             degraded=self.analyzer.stats.degraded,
             skipped=self._follower.skipped,
             policy=self.learner.policy.name,
@@ -559,6 +464,12 @@ class Router:
     def __repr__(self) -> str:
         """Show the models and the policy, never a secret."""
         return f"Router(models={list(self._models)}, policy={self.learner.policy.name!r})"
+
+
+def _refuse(unknown: Mapping[str, object]) -> None:
+    for argument in unknown:
+        known = tuple(signature(Router).parameters)[:-1]
+        raise TypeError(unknown_name("Router argument", argument, known))
 
 
 __all__ = ["Router", "RouterStats"]

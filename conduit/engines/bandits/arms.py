@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conduit.core.errors import InvalidInput
 from conduit.core.models import ModelArm
 from conduit.engines.bandits.base import SPEND, ArmPrior, Floats, Policy, Prediction
+from conduit.engines.bandits.outcomes import check_models
 
+MOST_PLACES = 1024  # lists of candidates whose rows are remembered
 GUESSED_OUTPUT_TOKENS = 300.0  # before any model's output was counted: prices then rank models
 
 
@@ -41,6 +45,7 @@ class Arms:
     def __init__(self) -> None:
         """Start without models."""
         self.arms: list[ModelArm] = []
+        self._places: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._input_tokens, self._inputs = 0.0, 0.0  # of an average query
         self._refresh()
 
@@ -55,6 +60,7 @@ class Arms:
         self._refresh()
 
     def _refresh(self) -> None:
+        self._places.clear()
         self.ids = tuple(arm.id for arm in self.arms)
         self.row = {name: k for k, name in enumerate(self.ids)}
         self.priced = np.array([a.priced for a in self.arms], dtype=np.bool_)
@@ -63,6 +69,48 @@ class Arms:
         given = [(_cost_given(a), a.latency_s is not None) for a in self.arms]
         self._given = np.array(given, dtype=np.bool_).reshape(-1, 2).T
         self.read_known(np.zeros((len(self.arms), SPEND + 2)))
+
+    def row_of(self, model_id: str) -> int:
+        """Return the row of a model, or raise InvalidInput naming the models that are there."""
+        check_models((model_id,), self.ids)
+        return self.row[model_id]
+
+    def candidates(
+        self, ids: Sequence[str] | None
+    ) -> tuple[NDArray[np.intp] | None, tuple[str, ...]]:
+        """Return the rows of candidates (None for all, in order) and their ids."""
+        ids = self.ids if ids is None else tuple(ids)
+        if ids == self.ids and ids:
+            return None, ids
+        rows = self._places.get(ids)
+        if rows is None:
+            rows = self._rows_of(ids)
+            if len(self._places) >= MOST_PLACES:
+                self._places.clear()
+            self._places[ids] = rows
+        return rows, ids
+
+    def _rows_of(self, ids: tuple[str, ...]) -> NDArray[np.intp]:
+        if not self.ids:
+            raise InvalidInput(
+                "there are no models to choose from",
+                field="models",
+                expected="at least one model",
+            )
+        if not ids:
+            raise InvalidInput(
+                "candidates must not be empty",
+                field="candidates",
+                expected="at least one model id",
+            )
+        if len(set(ids)) != len(ids):
+            raise InvalidInput(
+                "candidates must not repeat",
+                field="candidates",
+                expected="each model once",
+                value=ids,
+            )
+        return np.array([self.row_of(name) for name in ids], dtype=np.intp)
 
     def read_known(self, seen: Floats) -> None:
         """Take note of what was seen of each model; `seen` is (models, outputs)."""
