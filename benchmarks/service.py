@@ -4,7 +4,8 @@
 
 The provider is `LocalProvider` in a process of its own. The overhead is CPU time per call beside an
 `Agent` of PydanticAI that asks the same model; both take turns in blocks, so that a busy machine
-troubles them alike.
+troubles them alike, and the figure is the median of the quietest quarter of the blocks. A block
+ends when everything that its calls showed is written and learned.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -31,7 +32,9 @@ from conduit.core.errors import ConduitError
 from conduit.core.models import ModelArm, RoutingResult
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.router import Router
-from conduit.service import Service, create_service
+from conduit.feedback.collector import Attempted, FeedbackCollector
+from conduit.service import Service
+from conduit.storage.database import open_store
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 
 BLOCK = 20
@@ -68,21 +71,39 @@ async def service_at(url: str, database_url: str | None) -> AsyncIterator[Servic
     arms = [
         ModelArm(m, base_url=url, input_usd_per_mtok=1.0, output_usd_per_mtok=4.0) for m in MODELS
     ]
-    if database_url is None:
-        service = Service(Router(arms, seed=1, environ={}), PydanticAIExecutor())
-    else:
-        service = await create_service(models=arms, database_url=database_url, seed=1)
-    async with service:
+    store = await open_store(database_url)
+    router = Router(arms, seed=1, environ={}, store=store)
+    collector = TimedCollector(router)
+    async with Service(router, PydanticAIExecutor(), collector=collector, store=store) as service:
         yield service
 
 
-async def block_ms(step: Callable[[int], Awaitable[Any]], at: int) -> float:
-    """Return the CPU milliseconds per call of one block, with what goes on behind it."""
+class TimedCollector(FeedbackCollector):
+    """Adds up the CPU time of what follows an answer: signals, rows, learning."""
+
+    cpu_s = 0.0
+
+    async def observe_all(self, requests: Sequence[Attempted]) -> None:
+        """Write and learn what requests showed."""
+        began = time.process_time()
+        await super().observe_all(requests)
+        self.cpu_s += time.process_time() - began
+
+
+async def block_ms(
+    step: Callable[[int], Awaitable[Any]], at: int, flush: Callable[[], Awaitable[None]]
+) -> float:
+    """Return the CPU milliseconds per call of one block, with all that goes on behind it."""
     began = time.process_time()
     for n in range(BLOCK):
         await step(at + n)
-    await asyncio.sleep(0.02)
+    await flush()
     return (time.process_time() - began) / BLOCK * 1e3
+
+
+def quietest(pairs: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Return the quarter of the blocks in which the machine was least disturbed."""
+    return sorted(pairs, key=sum)[: max(len(pairs) // 4, 1)]
 
 
 async def overhead(url: str, calls: int, result_type: Any, database_url: str | None) -> Row:
@@ -90,8 +111,10 @@ async def overhead(url: str, calls: int, result_type: Any, database_url: str | N
     client = AsyncOpenAI(base_url=url, api_key="local", max_retries=0)
     model = OpenAIChatModel("sim-large", provider=OpenAIProvider(openai_client=client))
     agent: Agent[None, Any] = Agent(model, output_type=result_type)
-    seen: dict[str, list[float]] = {"alone": [], "service": []}
+    seen: list[tuple[float, ...]] = []
     async with service_at(url, database_url) as service:
+        collector = service.collector
+        assert isinstance(collector, TimedCollector)
 
         async def alone(k: int) -> Any:
             return await agent.run(PROMPT.format(k))
@@ -100,19 +123,24 @@ async def overhead(url: str, calls: int, result_type: Any, database_url: str | N
             return await service.complete(PROMPT.format(k), result_type=result_type)
 
         for at in range(-2 * BLOCK, calls, BLOCK):
-            for name, step in (("alone", alone), ("service", through)):
-                ms = await block_ms(step, at)
-                if at >= 0:
-                    seen[name].append(ms)
+            before_s = collector.cpu_s
+            alone_ms = await block_ms(alone, at, service.flush)
+            service_ms = await block_ms(through, at, service.flush)
+            after_ms = (collector.cpu_s - before_s) / BLOCK * 1e3
+            if at >= 0:
+                seen.append((alone_ms, service_ms, after_ms))
     await client.close()
-    added = [b - a for a, b in zip(seen["alone"], seen["service"], strict=True)]
+    quiet = quietest(seen)
+    alone_p50, service_p50, after_p50 = (statistics.median(c) for c in zip(*quiet, strict=True))
     return {
         "what": "CPU per call, " + ("text" if result_type is str else "typed"),
         "log": "memory" if database_url is None else "SQLite",
-        "PydanticAI ms": round(statistics.median(seen["alone"]), 2),
-        "service ms": round(statistics.median(seen["service"]), 2),
-        "added p50 ms": round(statistics.median(added), 2),
-        "target": "<= 2 ms",
+        "PydanticAI ms": round(alone_p50, 2),
+        "service ms": round(service_p50, 2),
+        "added p50 ms": round(statistics.median(s - a for a, s, _ in quiet), 2),
+        # With a database, others have their turn while it is waited for: only memory tells.
+        "after an answer ms": round(after_p50, 2) if database_url is None else None,
+        "target": "added <= 2 ms, after an answer <= 1 ms",
     }
 
 
@@ -249,7 +277,7 @@ async def main(calls: int) -> None:
         title="The service over real HTTP",
         notes=[
             "CPU time with all that goes on behind a call: learning, history, signals.",
-            "Measured on a busy machine: read what is added beside PydanticAI alone.",
+            "The median of the quietest quarter of the blocks, direct and ours taking turns.",
         ],
     )
 

@@ -234,3 +234,14 @@ async def test_health_and_stats_tell_the_truth(pair: LocalProvider) -> None:
         health = await service.health()
         assert health.ok
         assert set(health.models_unavailable) <= {"one"}
+
+
+async def test_an_unknown_argument_names_the_one_that_was_meant(pair: LocalProvider) -> None:
+    """A slip of the pen is a TypeError with the way out, and nobody is asked."""
+    async with service_of(pair) as service:
+        with pytest.raises(TypeError, match="did you mean 'system_prompt'"):
+            await service.complete("hello", system_promt="be brief")
+        with pytest.raises(TypeError, match="unknown argument 'max_tokens'"):
+            async with service.stream("hello", max_tokens=5):
+                pass
+    assert pair.requests == []

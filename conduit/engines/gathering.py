@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-LINGER_S = 0.1  # what waits for others at most; learning from an answer may be so late
+LINGER_S = 0.2  # what waits for others at most; learning from an answer may be so late
 GROUP = 32  # things that wait for nobody else
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
-from conduit.core.errors import ConduitError, InvalidInput
+from conduit.core.errors import ConduitError, InvalidInput, unknown_name
 from conduit.core.models import (
     Feedback,
     ModelArm,
@@ -38,6 +38,11 @@ from conduit.storage.base import Ack, Store
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 60.0
+# What `complete` and `stream` hand to the executor as it is.
+CALL_OPTIONS = (
+    "message_history", "system_prompt", "tools", "toolsets", "model_settings", "deps",
+    "output_retries", "idempotency_key",
+)  # fmt: skip
 
 
 class Service:
@@ -99,7 +104,7 @@ class Service:
         """Return the answer in the form asked for, with its receipt.
 
         `call` takes what the executor's `Call` knows: message_history, system_prompt, tools,
-        toolsets, model_settings, deps, output_retries.
+        toolsets, model_settings, deps, output_retries, idempotency_key.
         """
         query = query_of(
             prompt,
@@ -177,6 +182,9 @@ class Service:
                 await self._desk.close(request)
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
+        for name in options:
+            if name not in CALL_OPTIONS:
+                raise TypeError(unknown_name("argument", name, CALL_OPTIONS))
         return Call(prompt, result_type=result_type or self.default_result_type, **options)
 
     def _within(self, timeout_s: float | None) -> float:

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -108,19 +108,22 @@ class Tool:
     function: Callable[..., Any]
 
     @classmethod
-    def of(cls, function: Any) -> Tool:
-        """Return a tool from a function whose arguments have types."""
-        if not inspect.isroutine(function):
+    def of(cls, given: Any) -> Tool:
+        """Return a tool from a function whose arguments have types, or a `Tool` around one."""
+        function = given if inspect.isroutine(given) else getattr(given, "function", None)
+        if not inspect.isroutine(function) or getattr(given, "takes_ctx", False):
             raise InvalidInput(
-                "this executor takes plain functions as tools; others need PydanticAIExecutor",
+                "this executor takes functions without a context as tools; others need "
+                "PydanticAIExecutor",
                 field="tools",
                 expected="functions",
             )
-        parameters = _adapter(function).json_schema()
-        described = {"name": function.__name__, "parameters": parameters}
-        if function.__doc__:
-            described["description"] = inspect.cleandoc(function.__doc__)
-        return cls(function.__name__, {"type": "function", "function": described}, function)
+        name = str(getattr(given, "name", function.__name__))
+        described = {"name": name, "parameters": _adapter(function).json_schema()}
+        words = getattr(given, "description", None) or function.__doc__
+        if words:
+            described["description"] = inspect.cleandoc(words)
+        return cls(name, {"type": "function", "function": described}, function)
 
     async def called(self, arguments: str) -> tuple[str, bool]:
         """Return what the function gave as text, and whether its arguments were right."""
@@ -133,6 +136,20 @@ class Tool:
         if inspect.isawaitable(result):
             result = await result
         return result if isinstance(result, str) else _json(result), True
+
+
+def tools_of(call: Call) -> Iterator[Tool]:
+    """Yield the tools of a call, those of its toolsets too."""
+    yield from map(Tool.of, call.tools)
+    for toolset in call.toolsets:
+        held = getattr(toolset, "tools", None)
+        if not isinstance(held, Mapping):
+            raise InvalidInput(
+                "this executor takes toolsets of functions; others need PydanticAIExecutor",
+                field="toolsets",
+                expected="toolsets of functions",
+            )
+        yield from map(Tool.of, held.values())
 
 
 def _adapter(function: Any) -> TypeAdapter[Any]:
@@ -238,12 +255,10 @@ class Talk:
         price: Callable[[ModelArm, Any], float | None],
     ) -> None:
         """Take what is asked of which model; `takes_schema` says that its provider knows forms."""
-        if call.toolsets:
-            raise InvalidInput("toolsets need PydanticAIExecutor", field="toolsets")
         self.arm, self.call, self.name, self.form = arm, call, name, form
         self.takes_schema = takes_schema
         self.messages: list[Message] = opening(call, None if takes_schema else form.instructions())
-        self.tools = {tool.name: tool for tool in map(Tool.of, call.tools)}
+        self.tools = {tool.name: tool for tool in tools_of(call)}
         self.asking = False  # the model is at work, not a tool of the caller
         self.may_mend = not form.is_text  # an empty text is not asked for once more
         self._price = price

@@ -92,7 +92,8 @@ def _imported() -> ModuleType:
 class LiteLLMExecutor:
     """Calls any model that LiteLLM knows, and any server that speaks OpenAI's protocol.
 
-    Messages are OpenAI's, tools are plain functions, and `model_settings` are LiteLLM's arguments.
+    Messages are OpenAI's, tools are functions, alone or in toolsets, and `model_settings` are
+    LiteLLM's arguments.
     """
 
     def __init__(

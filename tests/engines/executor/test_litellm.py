@@ -262,7 +262,7 @@ async def test_what_a_tool_raises_comes_out_as_it_is(
 
 
 async def test_what_only_pydantic_ai_can_do_is_refused(executor: LiteLLMExecutor) -> None:
-    """Toolsets, tool objects and foreign messages are refused by name, before anything is sent."""
+    """Toolsets and tools without functions, and foreign messages, are refused by name, unsent."""
     arm = ModelArm("openai:gpt-4o-mini", base_url="http://127.0.0.1:1/v1")
     for call in (
         Call("?", toolsets=[object()]),
