@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
@@ -156,6 +157,11 @@ class AllModelsFailed(ExecutionError):
         self.attempts = tuple(attempts)
 
 
+def _dollars(usd: float) -> str:
+    """Return dollars with four decimals, or with two figures where those would say nothing."""
+    return f"${usd:.4f}" if usd == 0.0 or usd >= 0.001 else f"${usd:.2g}"
+
+
 class BudgetExceeded(ConduitError):
     """A spend limit does not allow the call."""
 
@@ -163,10 +169,12 @@ class BudgetExceeded(ConduitError):
         self, *, limit_usd: float, left_usd: float, resets_at: float | None, scope: str
     ) -> None:
         """Keep the limit, what is left of it, and when it starts anew (epoch seconds)."""
-        when = "never resets" if resets_at is None else f"resets at {resets_at:.0f} (epoch seconds)"
+        when = "never resets"
+        if resets_at is not None:
+            when = f"resets at {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%d %H:%M} UTC"
         super().__init__(
-            f"budget of ${limit_usd:.4f} per {scope} leaves ${left_usd:.4f}, "
-            f"less than this call may cost; it {when}"
+            f"budget of {_dollars(limit_usd)} per {scope} leaves {_dollars(left_usd)}, "
+            f"less than this call may cost at most; it {when}"
         )
         self.limit_usd = limit_usd
         self.left_usd = left_usd

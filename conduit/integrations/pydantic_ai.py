@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from pydantic_ai.messages import (
     FilePart,
@@ -31,45 +31,32 @@ from pydantic_ai.tools import RunContext
 from conduit.core.errors import ConduitError
 from conduit.core.models import (
     MAX_TEXT_CHARS,
-    Feedback,
     ImplicitFeedback,
     ModelArm,
     Query,
     Response,
     RoutingDecision,
 )
-from conduit.engines.executor.base import Answer, AnswerStream, Call, Pieces, guarded
-from conduit.engines.executor.chain import AttemptRecord, run_chain, stream_chain
+from conduit.engines.executor.base import (
+    Answer,
+    AnswerStream,
+    Call,
+    Pieces,
+    guarded,
+)
+from conduit.engines.executor.chain import run_chain, stream_chain
 from conduit.engines.executor.failures import translated
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.metering import cut_off, was_cut
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.executor.readings import Readings, read, response_of
+from conduit.integrations.desks import FrontDesk, Opened, RouterDesk, RouterLike
 
 METADATA = "conduit"  # the key under which a response says who gave it
 # A run stays on its model unless another one promises this much more utility: a switch loses the
 # prompt that the provider has cached, and what the model was thinking.
 SWITCH_GAIN = 0.01
 NOTHING_SAID = "(no text)"
-
-
-class RouterLike(Protocol):
-    """What is needed of a router."""
-
-    async def route(self, query: Query, *, unavailable: Any = None) -> RoutingDecision:
-        """Return which model should answer."""
-
-    def arm(self, model_id: str) -> ModelArm:
-        """Return a model by its id."""
-
-    async def feedback(
-        self,
-        decision: RoutingDecision | str,
-        feedback: Feedback | ImplicitFeedback,
-        *,
-        model: str | None = None,
-    ) -> Any:
-        """Learn from what became of an answer."""
 
 
 class ConduitModel(Model[Any]):
@@ -91,18 +78,22 @@ class ConduitModel(Model[Any]):
     ) -> None:
         """Take a router, or a service whose models, limits and signals are then shared."""
         super().__init__()
-        self._router: RouterLike = getattr(router, "router", router)
         executor = getattr(router, "executor", None)
         self._shares_models = isinstance(executor, PydanticAIExecutor)
         self._models = (
             executor if isinstance(executor, PydanticAIExecutor) else PydanticAIExecutor()
         )
         self._health: ModelHealth = getattr(router, "health_of_models", None) or ModelHealth()
-        self._collector = getattr(router, "collector", None)
         self._timeout_s = timeout_s if timeout_s is not None else getattr(router, "timeout_s", None)
         self._user_id = user_id
         self._task = task
-        self.unlearned = 0  # pieces of feedback that could not be kept
+        self._own = RouterDesk(getattr(router, "router", router), self._health)
+        self._desk: FrontDesk = getattr(router, "desk", self._own)
+
+    @property
+    def unlearned(self) -> int:
+        """Return how many pieces of feedback could not be kept."""
+        return self._own.unlearned
 
     # What PydanticAI asks of a model ------------------------------------------------------------
 
@@ -159,12 +150,15 @@ class ConduitModel(Model[Any]):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         """Return the response of the first candidate that gives one."""
-        routed = await self._routed(messages)
-        asker = _Asker(self._models, messages, model_settings, model_request_parameters)
+        call = _call(messages, model_settings, model_request_parameters)
+        routed, arms = await self._routed(messages, call)
+        asker = _Asker(self._models, messages, model_request_parameters)
         try:
-            served = await run_chain(asker, routed.arms, asker.call, **self._options(routed))
+            served = await run_chain(
+                routed.through(asker), arms, routed.call, **self._options(routed)
+            )
         finally:
-            await self._learn(routed)
+            await self._desk.close(routed)
         response: ModelResponse = served.answer.data
         return _signed(response, served.arm, routed.decision)
 
@@ -177,13 +171,12 @@ class ConduitModel(Model[Any]):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Give the response of the first candidate that begins one, event by event."""
-        routed = await self._routed(messages)
-        asker = _Asker(
-            self._models, messages, model_settings, model_request_parameters, run_context
-        )
+        call = _call(messages, model_settings, model_request_parameters)
+        routed, arms = await self._routed(messages, call)
+        asker = _Asker(self._models, messages, model_request_parameters, run_context)
         try:
             async with stream_chain(
-                asker, routed.arms, asker.call, **self._options(routed)
+                routed.through(asker), arms, routed.call, **self._options(routed)
             ) as events:
                 response = asker.opened
                 assert response is not None
@@ -192,11 +185,14 @@ class ConduitModel(Model[Any]):
                 _sign(response, events.arm, routed.decision)
                 yield response
         finally:
-            await self._learn(routed)
+            await self._desk.close(routed)
 
     # Routing and learning -----------------------------------------------------------------------
 
-    async def _routed(self, messages: Sequence[ModelMessage]) -> _Routed:
+    async def _routed(
+        self, messages: Sequence[ModelMessage], call: Call
+    ) -> tuple[Opened, list[ModelArm]]:
+        """Return the request, and whom to ask in which order."""
         last = _last_response(messages)
         await self._judge(last, messages)
         query = Query(
@@ -206,17 +202,14 @@ class ConduitModel(Model[Any]):
             previous_model=_signature(last).get("model"),
             context={"prefix_tokens": _prefix_tokens(last)},
         )
-        unavailable = self._health.blocked(time.monotonic())
-        if len(unavailable) >= len(getattr(self._router, "models", unavailable)):
-            unavailable = {}  # all are in trouble: the chain asks the one that is free first
-        decision = await self._router.route(query, unavailable=unavailable)
-        order = _staying(decision, query.previous_model)
-        return _Routed(query, decision, [self._router.arm(model) for model in order])
+        routed = await self._desk.open(query, call, self._timeout_s)
+        arms = {arm.id: arm for arm in routed.arms}
+        order = _staying(routed.decision, query.previous_model)
+        return routed, [arms[model] for model in order if model in arms]
 
-    def _options(self, routed: _Routed) -> dict[str, Any]:
-        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+    def _options(self, routed: Opened) -> dict[str, Any]:
         return {
-            "deadline": deadline,
+            "deadline": routed.deadline,
             "health": self._health,
             "on_attempt": routed.attempts.append,
         }
@@ -226,36 +219,17 @@ class ConduitModel(Model[Any]):
         signature = _signature(last)
         if signature and messages and _asks_to_mend(messages[-1]):
             failed = ImplicitFeedback(signal="invalid_output", quality=0.0, error="invalid_output")
-            await self._feedback(signature["decision_id"], failed, signature["model"])
-
-    async def _learn(self, routed: _Routed) -> None:
-        if self._collector is not None:
-            try:
-                await self._collector.observe(routed.decision, routed.query, routed.attempts)
-            except ConduitError:
-                self.unlearned += 1
-            return
-        for attempt in routed.attempts:
-            signal = _signal(attempt)
-            if signal is not None:
-                await self._feedback(routed.decision, signal, attempt.model)
-
-    async def _feedback(
-        self, decision: RoutingDecision | str, feedback: ImplicitFeedback, model: str
-    ) -> None:
-        """Teach the router; an answer is not lost because the log cannot be written."""
-        try:
-            await self._router.feedback(decision, feedback, model=model)
-        except ConduitError:
-            self.unlearned += 1
+            await self._own.teach(signature["decision_id"], failed, signature["model"])
 
 
-class _Routed:
-    """One request on its way: what was decided, whom to ask, and how the attempts went."""
-
-    def __init__(self, query: Query, decision: RoutingDecision, arms: list[ModelArm]) -> None:
-        self.query, self.decision, self.arms = query, decision, arms
-        self.attempts: list[AttemptRecord] = []
+def _call(
+    messages: list[ModelMessage],
+    settings: ModelSettings | None,
+    parameters: ModelRequestParameters,
+) -> Call:
+    """Return a request as limits see it: all that is sent, in the place of the conversation."""
+    sent = (messages, parameters.function_tools, parameters.output_tools)
+    return Call(None, message_history=sent, model_settings=dict(settings) if settings else None)
 
 
 class _Asker:
@@ -265,15 +239,12 @@ class _Asker:
         self,
         models: PydanticAIExecutor,
         messages: list[ModelMessage],
-        settings: ModelSettings | None,
         parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> None:
-        self.call = Call(None)
         self.opened: StreamedResponse | None = None
         self._models = models
         self._messages = messages
-        self._settings = settings
         self._parameters = parameters
         self._run_context = run_context
 
@@ -283,7 +254,7 @@ class _Asker:
 
         async def asked() -> ModelResponse:
             model, messages = self._worded(arm)
-            return await model.request(messages, self._settings, self._parameters)
+            return await model.request(messages, _settings(call), self._parameters)
 
         response = await guarded(asked(), partial(_ours, arm))
         return Answer(data=response, response=_taken(arm, response, started))
@@ -293,17 +264,17 @@ class _Asker:
         """Give the events of a model's response; the chain limits the time."""
         started = time.perf_counter()
         async with AsyncExitStack() as stack:
-            model, response = await guarded(self._opened(arm, stack), partial(_ours, arm))
+            model, response = await guarded(self._opened(arm, call, stack), partial(_ours, arm))
             self.opened = response
             events = _events(arm, model, response, started)
             yield Pieces(await stack.enter_async_context(aclosing(events)))
 
     async def _opened(
-        self, arm: ModelArm, stack: AsyncExitStack
+        self, arm: ModelArm, call: Call, stack: AsyncExitStack
     ) -> tuple[Model[Any], StreamedResponse]:
         model, messages = self._worded(arm)
         opening = model.request_stream(
-            messages, self._settings, self._parameters, self._run_context
+            messages, _settings(call), self._parameters, self._run_context
         )
         return model, await stack.enter_async_context(opening)
 
@@ -314,6 +285,10 @@ class _Asker:
 
     async def close(self) -> None:
         """Do nothing: the connections belong to whoever made the models."""
+
+
+def _settings(call: Call) -> ModelSettings | None:
+    return None if call.model_settings is None else ModelSettings(**call.model_settings)  # type: ignore[typeddict-item]
 
 
 _END = object()
@@ -351,27 +326,6 @@ def _taken(
         latency_s=time.perf_counter() - started,
         first_s=first_s,
         output_valid=None,  # the agent finds out
-    )
-
-
-def _signal(attempt: AttemptRecord) -> ImplicitFeedback | None:
-    """Return what an attempt teaches, if it teaches anything."""
-    if attempt.failure is not None:
-        if attempt.quality is None:
-            return None
-        return ImplicitFeedback(
-            signal=attempt.failure, quality=attempt.quality, error=attempt.failure
-        )
-    response = attempt.response
-    if response is None:
-        return None
-    return ImplicitFeedback(
-        signal="answered",
-        quality=1.0,
-        cost_usd=response.cost_usd,
-        input_tokens=response.input_tokens,
-        output_tokens=response.output_tokens,
-        latency_s=response.latency_s,
     )
 
 

@@ -74,7 +74,7 @@ class Service:
         self._leftovers = Leftovers()
         self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
         self.evaluator = evaluator
-        self._desk = Desk(
+        self.desk = Desk(
             router,
             self.collector,
             self._budgets,
@@ -116,7 +116,7 @@ class Service:
             conversation_id=conversation_id,
         )
         with telemetry.request_span(self.environment):
-            request = await self._desk.open(
+            request = await self.desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
             try:
@@ -132,7 +132,7 @@ class Service:
                 )
                 request.data = served.answer.data
             finally:
-                await self._desk.close(request)
+                await self.desk.close(request)
         return request.result(served.answer)
 
     @asynccontextmanager
@@ -162,7 +162,7 @@ class Service:
             conversation_id=conversation_id,
         )
         with telemetry.request_span(self.environment):
-            request = await self._desk.open(
+            request = await self.desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
             try:
@@ -179,7 +179,7 @@ class Service:
                     if request.response is not None:
                         request.data = pieces.answer.data
             finally:
-                await self._desk.close(request)
+                await self.desk.close(request)
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
         for name in options:
@@ -307,7 +307,7 @@ class Service:
 
     async def quarantine(self, user_id: str) -> None:
         """Learn anew without what a user said and asked, before and from now on."""
-        await self._desk.flush()
+        await self.desk.flush()
         await self.router.quarantine(user_id)
 
     async def release(self, user_id: str) -> None:
@@ -318,7 +318,7 @@ class Service:
 
     async def get_stats(self) -> ServiceStats:
         """Return what this service has done since it started."""
-        tally = self._desk.tally
+        tally = self.desk.tally
         return ServiceStats(
             requests=tally.requests,
             answered=tally.answered,
@@ -348,13 +348,13 @@ class Service:
             cache=str(stats.circuit_state or stats.backend),
             models_unavailable=unavailable,
             learning_paused=self.router.get_stats().learning_paused,
-            feedback_waiting=self._desk.waiting,
+            feedback_waiting=self.desk.waiting,
             judge=None if self.evaluator is None else self.evaluator.stats(),
         )
 
     async def flush(self) -> None:
         """Return once everything that was observed so far is committed and learned."""
-        await self._desk.flush()
+        await self.desk.flush()
         if self.evaluator is not None:
             await self.evaluator.flush()
         await self.collector.flush()
@@ -362,7 +362,7 @@ class Service:
 
     async def close(self) -> None:
         """Finish the background work, save what was learned, and let go of every resource."""
-        await self._desk.flush()
+        await self.desk.flush()
         if self.evaluator is not None:
             await self.evaluator.close()  # within its deadline: what it judged is learned below
         await self.flush()

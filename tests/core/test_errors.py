@@ -80,7 +80,12 @@ def test_the_drawing_is_the_tree() -> None:
         (
             BudgetExceeded(limit_usd=2.0, left_usd=0.5, resets_at=9.0, scope="day"),
             {"resets_at": 9.0},
-            "resets at 9 (epoch",
+            "resets at 1970-01-01 00:00 UTC",
+        ),
+        (
+            BudgetExceeded(limit_usd=1.0, left_usd=0.00005, resets_at=None, scope="user"),
+            {},
+            "budget of $1.0000 per user leaves $5e-05",
         ),
         (StorageUnavailable("gone"), {}, "gone"),
         (IncompatibleState("no", stored=1, wanted=2), {"stored": 1, "wanted": 2}, "no"),

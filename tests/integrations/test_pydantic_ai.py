@@ -26,10 +26,13 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from conduit.core.errors import AllModelsFailed, ProviderError, StorageUnavailable
+from conduit.core.errors import AllModelsFailed, BudgetExceeded, ProviderError, StorageUnavailable
 from conduit.core.models import ImplicitFeedback, ModelArm, Query, RoutingDecision
+from conduit.engines.budget import Budget
+from conduit.engines.executor import PydanticAIExecutor
 from conduit.engines.router import Router
 from conduit.integrations.pydantic_ai import METADATA, ConduitModel, messages_for
+from conduit.service import Service
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider, SimulatedModel
 
 MODELS = (
@@ -413,3 +416,31 @@ async def test_thoughts_stay_with_their_model_through_a_whole_run() -> None:
             if isinstance(part, ThinkingPart)
         ]
         assert set(thoughts) <= {f"thought of {name}"}
+
+
+async def test_a_services_limits_and_history_hold_for_agents_too(provider: LocalProvider) -> None:
+    """An agent over a service is counted, kept and stopped like the service's own calls."""
+    arms = [
+        ModelArm(
+            m.name, base_url=provider.base_url, input_usd_per_mtok=1.0, output_usd_per_mtok=4.0
+        )
+        for m in provider.models
+    ]
+    router = Router(models=arms, seed=1, environ={})
+    # The worst case is 4,096 tokens at $4 a million: one such call fits, two beside it do not.
+    service = Service(router, PydanticAIExecutor(), budgets=[Budget(usd=0.017, per="total")])
+    async with service:
+        agent = Agent(ConduitModel(service))
+        first = await agent.run("hello")
+        with pytest.raises(BudgetExceeded):
+            await agent.run("hello", model_settings={"max_tokens": 5000})
+        async with agent.run_stream("hello again", model_settings={"max_tokens": 5}) as streamed:
+            assert await streamed.get_output()
+        stats = await service.get_stats()
+        await service.flush()
+        kept = await router.store.stats(router.name)
+    assert first.output
+    assert (stats.requests, stats.answered, stats.failed) == (3, 2, 1)
+    assert stats.budget_left_usd == pytest.approx(0.017 - kept.cost_usd)
+    assert (kept.responses, len(provider.requests)) == (2, 2)
+    assert router.get_stats().outcomes == 2

@@ -62,6 +62,6 @@ async def test_a_slow_settlement_holds_up_no_answer() -> None:
     service, began = service_with("settle"), time.monotonic()
     assert (await service.complete("hello")).data == "here"
     assert time.monotonic() - began < LONG_S / 2
-    assert service._desk.waiting > 0
-    for task in service._desk._tasks:
+    assert service.desk.waiting > 0
+    for task in service.desk._tasks:
         task.cancel()
