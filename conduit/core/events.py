@@ -88,7 +88,14 @@ class Evidence:
 
         Commutative, associative and idempotent, so order and repeats do not matter.
         """
-        opinion = self if self.strength() >= other.strength() else other
+        if self.rank != other.rank and self.quality is not None and other.quality is not None:
+            opinion, weaker = (self, other) if self.rank > other.rank else (other, self)
+        elif self.strength() >= other.strength():
+            opinion, weaker = self, other
+        else:
+            opinion, weaker = other, self
+        if weaker.measures_nothing():
+            return opinion
         return _evidence(
             opinion.quality,
             opinion.quality_weight,
@@ -101,6 +108,16 @@ class Evidence:
             opinion.given_at,
             opinion.key,
             opinion.lift,
+        )
+
+    def measures_nothing(self) -> bool:
+        """Return whether there is nothing in it but an opinion."""
+        return (
+            self.cost_usd is None
+            and self.latency_s is None
+            and self.output_tokens is None
+            and self.input_tokens is None
+            and self.error is None
         )
 
 
@@ -263,11 +280,14 @@ class LogEntry:
     decision: DecisionRecord
     before: Evidence | None = None
     earlier: tuple[Remark, ...] = ()  # the rows that `before` joins
+    together: Evidence | None = None  # `before` and the row, of a reader that has joined them
 
     def outcome(self) -> Outcome:
         """Return what this entry teaches beyond the earlier rows."""
         said, decision = self.row.evidence, self.decision
-        known = said if self.before is None else self.before.joined(said)
+        known = self.together
+        if known is None:
+            known = said if self.before is None else self.before.joined(said)
         outcome = _outcome(
             self.row.model,
             decision.x,

@@ -22,12 +22,13 @@ from conduit.storage.rows import (
 )
 from conduit.storage.sessions import Sessions
 
-DECISIONS_REMEMBERED = 4096  # several rows of the log are about the same decision
+DECISIONS_REMEMBERED = 10_000  # several rows of the log are about the same decision
 ROWS_AT_A_STRETCH = 100  # that are turned into entries before others on the loop have their turn
 STATE_COLUMNS = ("generation", "pruned_xid", "pruned_seq", "ready")
 ROW_COLUMNS = ("xid", "seq", "feedback_id", "decision_id", "model", "kind", "user_key", "said")
 _ROWS = len(STATE_COLUMNS)
 _EVIDENCE = _ROWS + len(ROW_COLUMNS)
+_DECISION = _EVIDENCE + len(EVIDENCE_COLUMNS)
 
 
 def _of(table: str, columns: Iterable[str]) -> str:
@@ -58,7 +59,8 @@ PAGE = f"""
         FROM routers WHERE router = :router
     ) r
     LEFT JOIN (
-        SELECT {_of("f", ROW_COLUMNS)}, {_of("f", EVIDENCE_COLUMNS)}
+        SELECT {_of("f", ROW_COLUMNS)}, {_of("f", EVIDENCE_COLUMNS)},
+               {", ".join(f"d.{column} AS of_{column}" for column in DECISION_COLUMNS)}
         FROM {IN_THE_LOG}
         WHERE f.router = :router AND (f.xid, f.seq) > (:xid, :seq) AND f.xid < {{horizon}}
         ORDER BY f.xid, f.seq
@@ -66,13 +68,13 @@ PAGE = f"""
     ) e ON 1 = 1
     ORDER BY e.xid, e.seq
 """
-DECISIONS = f"SELECT {', '.join(DECISION_COLUMNS)} FROM decisions WHERE id {{among}}"
 # What was said before a page about the same calls. It names no router, which a decision implies:
 # before statistics exist, PostgreSQL would read all rows of the router to find a few.
 EARLIER = f"""
     SELECT f.decision_id, f.model, f.kind, f.said, {_of("f", EVIDENCE_COLUMNS)}
-    FROM {IN_THE_LOG}
+    FROM feedback f
     WHERE f.decision_id {{among}} AND (f.xid, f.seq) <= (:xid, :seq)
+      AND (f.user_key IS NULL OR f.user_key NOT IN (SELECT user_key FROM quarantine))
     ORDER BY f.xid, f.seq
 """
 
@@ -114,7 +116,6 @@ class LogReader:
         self._promote = _promote if dialect.name == "postgresql" else _move
         among = dialect.among.format("decisions")
         self._page_statement = PAGE.format(horizon=dialect.horizon, limit="{limit}")
-        self._decisions_statement = DECISIONS.format(among=among)
         self._earlier_statement = EARLIER.format(among=among)
         self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
         self._followed: dict[str, _Followed] = {}  # by router
@@ -135,14 +136,16 @@ class LogReader:
         if not rows:
             return []
         calls = list({row[_ROWS + 3] for row in rows})
-        decisions = await self._known(calls)
         followed = await self._said(router, after, cursor, calls)
-        if len(decisions) < len(calls):  # somebody is being forgotten at this moment
-            raise self._rewritten()
         entries: list[LogEntry] = []
         for some in chunks(rows, ROWS_AT_A_STRETCH):
-            entries += [_entry(router, generation, row, decisions, followed.calls) for row in some]
+            entries += [
+                _entry(router, generation, row, self._decision_of(row), followed.calls)
+                for row in some
+            ]
             await asyncio.sleep(0)
+        while len(self._decisions) > DECISIONS_REMEMBERED:
+            self._decisions.popitem(last=False)
         followed.cursor = entries[-1].cursor
         followed.trim()
         self._followed[router] = followed
@@ -161,15 +164,12 @@ class LogReader:
         given = {"router": router, "xid": xid, "seq": seq}
         return await self._sessions.fetch("read the log", statement, given)
 
-    async def _known(self, calls: Sequence[str]) -> Mapping[str, DecisionRecord]:
-        """Return the decisions of a page, fetching those that are not remembered."""
-        decisions = {call: self._decisions[call] for call in calls if call in self._decisions}
-        if unknown := [call for call in calls if call not in decisions]:
-            given = {"decisions": self._sessions.dialect.listed(unknown)}
-            for row in await self._sessions.fetch("read the log", self._decisions_statement, given):
-                decisions[row[0]] = to_decision(row)
-            self._remember(decisions)
-        return decisions
+    def _decision_of(self, row: Sequence[Any]) -> DecisionRecord:
+        """Return the decision of a row, which several rows share."""
+        known = self._decisions.get(row[_ROWS + 3])
+        if known is None:
+            known = self._decisions[row[_ROWS + 3]] = to_decision(row[_DECISION:])
+        return known
 
     async def _said(
         self, router: str, after: str | None, cursor: Cursor | None, calls: Sequence[str]
@@ -191,27 +191,23 @@ class LogReader:
                 _say(said[row[0]], row[1], Remark(row[2], row[3], to_evidence(row[4:])))
         return followed
 
-    def _remember(self, decisions: Mapping[str, DecisionRecord]) -> None:
-        self._decisions.update(decisions)
-        while len(self._decisions) > DECISIONS_REMEMBERED:
-            self._decisions.popitem(last=False)
-
 
 def _entry(
     router: str,
     generation: int,
     values: Sequence[Any],
-    decisions: Mapping[str, DecisionRecord],
+    decision: DecisionRecord,
     calls: Mapping[str, Said],
 ) -> LogEntry:
     """Return an entry, and take what it says into account for the ones after it."""
     xid, seq, feedback_id, decision_id, model, kind, user_key, value = values[_ROWS:_EVIDENCE]
-    evidence = to_evidence(values[_EVIDENCE:])
-    earlier, before = calls[decision_id].get(model, _NOTHING)
-    _say(calls[decision_id], model, Remark(kind, value, evidence))
+    evidence = to_evidence(values[_EVIDENCE:_DECISION])
+    said = calls[decision_id]
+    earlier, before = said.get(model, _NOTHING)
+    together = _say(said, model, Remark(kind, value, evidence))
     row = _row(feedback_id, router, decision_id, model, evidence, kind, user_key, None, value)
     cursor = f"{generation}.{xid}.{seq}"  # as `Cursor` is written
-    return _made(cursor, row, decisions[decision_id], before, earlier)
+    return _made(cursor, row, decision, before, earlier, together)
 
 
 _NOTHING: tuple[tuple[Remark, ...], Evidence | None] = ((), None)
@@ -219,12 +215,16 @@ _row = unchecked(FeedbackRow)
 _made = unchecked(LogEntry)
 
 
-def _say(said: Said, model: str, new: Remark) -> None:
-    if model in said:
-        earlier, before = said[model]
-        said[model] = (*earlier, new), before.joined(new.evidence)
-    else:
+def _say(said: Said, model: str, new: Remark) -> Evidence:
+    """Add a remark, and return what all on this call say together."""
+    known = said.get(model)
+    if known is None:
         said[model] = (new,), new.evidence
+        return new.evidence
+    earlier, before = known
+    together = before.joined(new.evidence)
+    said[model] = (*earlier, new), together
+    return together
 
 
 async def _promote(connection: AsyncConnection, router: str) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,51 @@ _encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 def to_decision(values: Sequence[Any], text: str | None = None) -> DecisionRecord:
     """Return the decision of a row of `DECISION_COLUMNS`."""
-    fields = dict(zip(DECISION_COLUMNS, values, strict=True))
-    fields["x"], fields["estimates"] = unpacked(fields["x"]), json.loads(fields["estimates"])
-    return DecisionRecord(**fields, text=text)
+    (
+        identity, router, model, packed_x, schema, created_at, expires_at, propensity,
+        input_tokens, user_key, estimates,
+    ) = values  # fmt: skip
+    x = unpacked(packed_x)
+    # Every replica reads every decision: a vector that was damaged shows in one product.
+    make = _decision if isfinite(x @ x) else _checked_decision
+    return make(
+        identity, router, model, x, schema, created_at, expires_at, propensity, user_key,
+        input_tokens, _Estimates(estimates), text,
+    )  # fmt: skip
+
+
+_decision = unchecked(DecisionRecord)
+
+
+def _checked_decision(*values: Any) -> DecisionRecord:
+    return DecisionRecord(**dict(zip(DecisionRecord.__slots__, values, strict=True)))
+
+
+class _Estimates(Mapping[str, Mapping[str, float | None]]):
+    """What was estimated of each model, decoded once somebody asks."""
+
+    __slots__ = ("_decoded", "_json")
+
+    def __init__(self, encoded: str) -> None:
+        self._json = encoded
+        self._decoded: Mapping[str, Mapping[str, float | None]] | None = None
+
+    def _read(self) -> Mapping[str, Mapping[str, float | None]]:
+        if self._decoded is None:
+            self._decoded = json.loads(self._json)
+        return self._decoded
+
+    def __getitem__(self, model: str) -> Mapping[str, float | None]:
+        return self._read()[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
 
 
 def response_row(r: ResponseRecord) -> Row:
