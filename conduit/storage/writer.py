@@ -248,6 +248,7 @@ class GroupWriter:
                     waiting.resolve(closed())
                 self._turn.set()
                 self._turn = asyncio.Event()
+            await asyncio.sleep(0)  # those who were answered together may come together again
 
     def _records_go(self) -> bool:
         return self._due and bool(self._records) and self.outage is None
