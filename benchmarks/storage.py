@@ -103,7 +103,7 @@ def rows(quick: bool) -> Figures:
             url=url,
             workers=4,
             rows=2500 if quick else 25_000,
-            concurrency=64,
+            concurrency=32,
             journal_path=f"{directory}/journal",  # as a service has one: an fsync may take seconds
         )
         before = server_cpu_s(server)
@@ -120,7 +120,7 @@ def sqlite(quick: bool) -> Figures:
             url=url,
             workers=4,
             rows=1000 if quick else 10_000,
-            concurrency=96,
+            concurrency=32,
             journal_path=f"{directory}/journal",
         )
         reports = run_together([replace(base, worker=w) for w in range(4)])
@@ -386,7 +386,7 @@ def main() -> None:
 TITLE = "The store under load, kills and outages"
 NOTES = [
     "rows and sqlite: four processes write 25,000 (10,000) rows each, with a tenth of repeats, and "
-    "each follows the log of all. The load is closed: 64 (96) rows are in flight per process.",
+    "each follows the log of all. The load is closed: 32 rows are in flight per process, enough to share commits and no more.",
     "load_average is that of the machine at the end: rates and milliseconds depend on what else "
     "ran on its two cores, CPU time per acknowledged row (clients, replicas and PostgreSQL) less.",
 ]
