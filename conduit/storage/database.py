@@ -202,7 +202,7 @@ class DatabaseStore(Archive, HistoryReader, Accounts):
 
 def _dialect(url: DatabaseUrl) -> Dialect:
     if url.backend == "sqlite":
-        return SQLite()
+        return SQLite(url.path)
     from conduit.storage.postgres import Postgres  # asyncpg takes 0.1 s to import
 
     return Postgres(pooled=url.pooled)

@@ -24,6 +24,7 @@ READ_ONLY = "conduit_read_only"  # an engine option: such transactions take no w
 
 # SQLSTATE classes that blame the value (22 data, 23 integrity), not the server.
 _VALUE_CLASSES = ("22", "23")
+_BLAME_A_VALUE = (IntegrityError, DataError, sqlite3.IntegrityError, sqlite3.DataError)
 _DRIVERS = frozenset({"sqlalchemy", "asyncpg", "aiosqlite", "sqlite3"})
 
 
@@ -146,8 +147,7 @@ def _foreign(error: Exception) -> bool:
 def _in_our_words(doing: str, error: Exception) -> InvalidInput | StorageUnavailable:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     state = str(getattr(cause, "sqlstate", None) or "")
-    values = IntegrityError | DataError | sqlite3.IntegrityError | sqlite3.DataError
-    if isinstance(error, values) or state.startswith(_VALUE_CLASSES):
+    if isinstance(error, _BLAME_A_VALUE) or state.startswith(_VALUE_CLASSES):
         return InvalidInput(f"the database refused a value, so it could not {doing}")
     return StorageUnavailable(f"could not {doing}: {_reason(cause, state)}")
 

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conduit.core.errors import InvalidInput, StorageUnavailable
 from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, Row, feedback_row
+from conduit.storage.sessions import Held
 from conduit.storage.writer import Batch, First, Result, judged, may_wait, rows_of
 
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")  # :name, not ::type
@@ -139,8 +140,14 @@ class Postgres:
         session = await self._session(connection)
         return await session.fetch(numbered, *(given[name] for name in names))
 
-    async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
-        """Write a batch in one transaction; a single statement is one by itself."""
+    async def write(self, held: Held, batch: Batch) -> list[Result]:
+        """Commit a batch; a single statement is a transaction by itself."""
+        return await held.use(lambda connection: self._write(connection, batch))
+
+    async def close(self) -> None:
+        """Close nothing: the connections are the caller's."""
+
+    async def _write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
         tables = dict(rows_of(batch))
         brought = tables.pop("decisions", []) if batch.feedback else []
         session = await self._session(connection)

@@ -22,27 +22,7 @@ COMMIT_TIMEOUT_S = 3.0  # then feedback goes to the journal; what was committed 
 LONG_TIMEOUT_S = 600.0  # forgetting and pruning
 
 
-class Dialect(Protocol):
-    """What the two databases do differently."""
-
-    name: str
-    horizon: str  # SQL: what lies before this transaction in the log is settled
-    among: str  # SQL: a column is one of the list that `{}` names
-    held: bool  # `fetch` and `write` want connections of their own, and commit by themselves
-
-    def listed(self, values: Sequence[str]) -> Any:
-        """Return a list as `among` takes it."""
-
-    async def fetch(
-        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
-    ) -> Sequence[Sequence[Any]]:
-        """Return the rows of one statement with `:name` parameters."""
-
-    async def write(self, connection: AsyncConnection, batch: Batch) -> list[Result]:
-        """Write a batch, and return what became of each piece of feedback."""
-
-
-class _Held:
+class Held:
     """A connection that is kept for one purpose, for one user at a time."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -76,6 +56,32 @@ class _Held:
                 self._connection = None
 
 
+class Dialect(Protocol):
+    """What the two databases do differently."""
+
+    name: str
+    horizon: str  # SQL: what lies before this transaction in the log is settled
+    among: str  # SQL: a column is one of the list that `{}` names
+    held: bool  # `fetch` wants a connection of its own, where a statement is a transaction
+
+    def listed(self, values: Sequence[str]) -> Any:
+        """Return a list as `among` takes it."""
+
+    async def fetch(
+        self, connection: AsyncConnection, statement: str, given: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the rows of one statement with `:name` parameters."""
+
+    async def write(self, held: Held, batch: Batch) -> list[Result]:
+        """Commit a batch, and return what became of each piece of feedback.
+
+        `held` is a connection for this alone, made once it is used.
+        """
+
+    async def close(self) -> None:
+        """Close what the dialect itself has opened."""
+
+
 class Sessions:
     """Owns the engine and every task that uses a connection of it."""
 
@@ -86,8 +92,8 @@ class Sessions:
         # A single statement needs no transaction around it.
         alone = {"isolation_level": "AUTOCOMMIT"} if dialect.held else {}
         self._reading = engine.execution_options(**{READ_ONLY: True}, **alone)
-        self._log = _Held(self._reading)
-        self._writer = _Held(self._reading)
+        self._log = Held(self._reading)
+        self._writer = Held(self._reading)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -146,22 +152,20 @@ class Sessions:
                 return await self._log.use(work)
 
     async def _commit(self, batch: Batch) -> Sequence[Result]:
-        def work(connection: AsyncConnection) -> Awaitable[list[Result]]:
-            return self.dialect.write(connection, batch)
-
-        if not self.dialect.held:
-            return await self._write("write", work, COMMIT_TIMEOUT_S)
         with translated("write"):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                return await self._writer.use(work)
+                return await self.dialect.write(self._writer, batch)
 
     async def close(self) -> None:
-        """Wait for what is under way and close every connection."""
+        """Wait for what is under way and close every connection; a second call changes nothing."""
+        if self._closed:
+            return
         self._closed = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=COMMIT_TIMEOUT_S)
         for held in (self._log, self._writer):
             await held.close()
+        await self.dialect.close()
         await self._engine.dispose()
 
 
