@@ -16,6 +16,7 @@ from conduit.core.models import Feedback, ImplicitFeedback, RoutingDecision
 from conduit.engines.learner import Calibration, columns_of
 from conduit.storage.base import new_id
 
+WITHDRAWN = "outage"  # the signal that takes back what a failure taught: of weight 0, but stronger
 IMPLICIT_WEIGHT = 0.25  # of a signal whose reliability nobody has told
 # Judges agree with people about as often as two people do (80 %: Zheng et al. 2023, MT-Bench), on
 # pairs; on single answers less, so that a score weighs between a signal and a user's opinion.
@@ -207,13 +208,14 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
         output_tokens=feedback.output_tokens,
         latency_s=feedback.latency_s,
         error=feedback.error,
-        rank=SOURCE_RANK["implicit"],
+        rank=SOURCE_RANK["judge" if feedback.signal == WITHDRAWN else "implicit"],
         given_at=given_at,
         key=key,
     )
 
 
 __all__ = [
+    "WITHDRAWN",
     "Weigher",
     "calibration_rows",
     "evidence_of",

@@ -17,6 +17,7 @@ from conduit.feedback.events import SignalEvent, Target
 from conduit.feedback.experience import GAVE_UP, SignalExperience, SignalWorth
 from conduit.feedback.history import HistoryStats, QueryHistoryTracker
 from conduit.feedback.kinds import Prior, QualityOf, SignalKind, SignalKinds, as_given
+from conduit.feedback.outages import Outages, withdrawal
 from conduit.feedback.patience import PATIENCE_QUANTILE, Tolerance
 from conduit.feedback.retries import QueryTrace, trace_of
 from conduit.storage.base import Ack
@@ -78,6 +79,7 @@ class FeedbackCollector:
         self.experience = SignalExperience(self.kinds)
         self.history: QueryHistory = history or QueryHistoryTracker()
         self.detector = detector or ImplicitFeedbackDetector(embedder=router.analyzer.embedder.id)
+        self.outages = Outages()
         self._router = router
         self._clock = clock
         self._seen: Counter[str] = Counter()
@@ -103,6 +105,9 @@ class FeedbackCollector:
                 implicit = self._shown_by(attempt, request.query)
                 if implicit is not None:
                     kept.append(self._router.keep(request.decision, implicit, model=attempt.model))
+                for past in self.outages.ended(request.decision, attempt, self._clock()):
+                    taken_back = withdrawal(past, attempt.model)
+                    kept.append(self._router.keep(past, taken_back, model=attempt.model))
             if number % AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
         results = await asyncio.gather(*kept, return_exceptions=True)
