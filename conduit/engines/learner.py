@@ -141,6 +141,10 @@ class Learner:
         self._pending = np.delete(self._pending, row)
         self._models_changed()
 
+    def knows(self, model_id: str) -> bool:
+        """Return whether a model can be chosen here, or is parked."""
+        return model_id in self._arms.row or model_id in self._parked
+
     def park(self, model: str | ModelArm) -> None:
         """Learn of a model that cannot be chosen here, as when another replica still uses it.
 

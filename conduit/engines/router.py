@@ -302,7 +302,8 @@ class Router:
             await self.start()
         await self._decided.flush()
         record, answered = await self._decided.find(decision)
-        return await self._intake.append(self._row(record, feedback, model or answered))
+        model = answered if model is None else self._attempted(model, record)
+        return await self._intake.append(self._row(record, feedback, model))
 
     def feedback_sync(
         self,
@@ -316,14 +317,30 @@ class Router:
             raise ConfigurationError("a durable store is written to by feedback()", field="store")
         with self.lock:
             if isinstance(decision, RoutingDecision):
-                record = lesson_of(decision, self.decision_ttl_s)
+                record, answered = lesson_of(decision, self.decision_ttl_s), None
             else:
                 record, answered = at_once(self._decided.find(decision))
-                model = model or answered
+            model = answered if model is None else self._attempted(model, record)
             ack = at_once(self._intake.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor
             self._follower.apply(at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
         return ack
+
+    def _attempted(self, model: str, record: DecisionRecord) -> str:
+        """Return the model of another attempt, which must be one that anybody has heard of.
+
+        That is a model of this router, one that it had or that the log tells of, or one that
+        the decision weighed in another process.
+        """
+        known = (record.model, *self._models, *record.estimates)
+        if model not in known and not self.learner.knows(model):
+            raise InvalidInput(
+                unknown_name("model", model, tuple(dict.fromkeys(known))),
+                field="model",
+                expected="the model of an attempt",
+                value=model,
+            )
+        return model
 
     def _row(
         self,

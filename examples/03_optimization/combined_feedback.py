@@ -10,7 +10,7 @@ async def main() -> None:
     """The call looked fine; the user did not think so."""
     async with Router([ModelArm("acme:a"), ModelArm("acme:b")], seed=1) as router:
         decision = await router.route(Query(text="What is the boiling point of water?"))
-        looked_fine = ImplicitFeedback(signal="answered", quality=1.0, latency_s=0.8)
+        looked_fine = ImplicitFeedback(signal="no_error", quality=1.0, latency_s=0.8)
         for piece in (Feedback(user_rating=1), looked_fine):
             await router.feedback(decision, piece)
         again = await router.route(Query(text="What is the boiling point of water?"))

@@ -149,6 +149,23 @@ async def test_preferences_of_a_query_hold_for_that_query_alone() -> None:
             assert plain.preferences == r.preferences
 
 
+async def test_feedback_on_a_model_that_nobody_has_heard_of_is_refused() -> None:
+    """A misspelt model is an error that names the known ones; a removed one still counts."""
+    router = Router([ModelArm("acme:a"), ModelArm("acme:b")], seed=1)
+    async with router:
+        decision = await router.route(Query(text="hello"))
+        for target in (decision, decision.id, decision.receipt):
+            with pytest.raises(InvalidInput, match="acme:a"):
+                await router.feedback(target, Feedback(quality_score=1.0), model="acme:c")
+        with pytest.raises(InvalidInput):
+            router.feedback_sync(decision, Feedback(quality_score=1.0), model="acme:c")
+        router.remove_model("acme:b")
+        ack = await router.feedback(decision, Feedback(quality_score=1.0), model="acme:b")
+        assert ack.status != "capped"
+        assert not router.learner.knows("acme:c")
+        assert router.learner.knows("acme:b")
+
+
 async def test_models_come_and_go_and_learning_stays() -> None:
     """A removed model is never chosen; what was learned of it comes back with it."""
     async with router() as r:
