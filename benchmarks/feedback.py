@@ -2,7 +2,7 @@
 
 And how far quality estimates are from the truth where mostly the dissatisfied rate.
 
-python -m benchmarks.feedback [--orders N] [--half 0|1] [--tables NAME ...]
+python -m benchmarks.feedback [--orders N] [--half 0|1] [--only TABLE ...]
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page
-from benchmarks.tables import DATA, PARTS, SHARED, half, raw, table
+from benchmarks.cells import LEARNING, code, keep
+from benchmarks.tables import CARRIED
+from benchmarks.workloads import Workload, workloads
 from conduit.core.events import (
     SOURCE_RANK,
     DecisionRecord,
@@ -38,7 +42,18 @@ Floats = NDArray[np.float64]
 RIGHT = 0.75  # of the signals; an answer of graded quality q counts as good with probability q
 RATED = 0.05
 LATE = 500  # queries
-DRAWN = "llmrouter9"
+ORDERS = 24
+BLOCK = 12  # orders that are kept together, so that a run that was broken off goes on
+SEED = 3000
+CURVE = 120  # points
+DRAWN = (("llmrouter9", 0.1), ("routellm", 0.13))
+PARTS_KEPT = ("whole", "last", "course")
+CODE = (
+    *LEARNING,
+    "conduit/feedback/experience.py",
+    "conduit/feedback/kinds.py",
+    "conduit/feedback/reliability.py",
+)
 DOCS = Path(__file__).parents[1] / "docs"
 NOTES = [
     f"{RATED:.0%} of the decisions get a true rating, {LATE} queries late; signals are right "
@@ -47,7 +62,6 @@ NOTES = [
     "orders. Priors of models: none. Where only the dissatisfied rate: 30 % of the calls that were "
     "tried again, 2 % of the others.",
 ]
-COST_WEIGHT = {"mmlu_pro": 0.1, "llmrouter9": 0.1, "routellm": 0.13, "paretobandit_k4": 0.02}
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,7 @@ class Run:
         if self.sources.signals:
             good = bool(coin[0] < quality) == bool(coin[1] < RIGHT)
             kind, said = ("no_error", 1.0) if good else ("retry", 0.0)
-            found = self.experience.weigh(kind, said)
+            found = self.experience.weigh(kind, said, self.world.models[k])
             assert found is not None
             taught, lift, weight = found
         evidence = Evidence(
@@ -153,10 +167,7 @@ class Run:
         self._teach(t, row, k, Remark(kind, said, evidence))
 
     def _rated(self, t: int, row: int, k: int, quality: float) -> None:
-        weight = self.experience.rating_weight(str(t), self.world.models[k])
-        evidence = Evidence(
-            quality=quality, quality_weight=weight, rank=SOURCE_RANK["user"], given_at=float(t)
-        )
+        evidence = Evidence(quality=quality, rank=SOURCE_RANK["user"], given_at=float(t))
         self._teach(t, row, k, Remark("explicit", None, evidence))
 
     def _teach(self, t: int, row: int, k: int, remark: Remark) -> None:
@@ -187,25 +198,46 @@ def _entry(
     return LogEntry(cursor=str(t), row=row, decision=decision, before=before, earlier=earlier)
 
 
-def curves(world: World, orders: int, seed: int = 3000) -> dict[str, Floats]:
-    """Return, for each way to be taught, the utilities of every order."""
-    found = {}
-    for name, sources in WAYS.items():
-        if sources is None:
-            mean = world.utility.mean(axis=1)
-            runs = [
-                mean[np.random.default_rng(seed + k).permutation(mean.size)] for k in range(orders)
-            ]
-        else:
-            runs = [Run(world, sources, seed + k).utilities() for k in range(orders)]
-        found[name] = np.stack(runs)
-    return found
+@dataclass(frozen=True)
+class Measured:
+    """The utilities of one way of being taught: per order over all and the last, and over time."""
+
+    whole: Floats
+    last: Floats
+    course: Floats  # the mean utility up to each of `steps`
 
 
-def gains(found: dict[str, Floats], last: int) -> dict[str, Floats]:
-    """Return each order's gain over random routing, over its last decisions."""
-    base = found["random"][:, -last:].mean(axis=1)
-    return {n: u[:, -last:].mean(axis=1) - base for n, u in found.items() if n != "random"}
+def steps_of(n: int) -> NDArray[np.intp]:
+    """Return the queries at which a curve is drawn."""
+    return np.unique(np.linspace(20, n, CURVE).astype(int))
+
+
+def measured(work: Workload, way: str, orders: int) -> Measured:
+    """Return what came out of one way to be taught; orders that were run before are kept."""
+    blocks = []
+    for start in range(0, orders, BLOCK):
+        seeds = range(SEED + start, SEED + min(start + BLOCK, orders))
+        key = f"{code(CODE)} {work.digest} {way} {WAYS[way]} {seeds} {RIGHT} {CURVE}"
+        hashed = blake2b(key.encode(), digest_size=16).hexdigest()
+        blocks.append(keep(hashed, partial(_run_block, work, way, seeds)))
+    return Measured(*(np.concatenate([np.array(b[k]) for b in blocks]) for k in PARTS_KEPT))
+
+
+def _run_block(work: Workload, way: str, seeds: range) -> dict[str, Any]:
+    world = World(work.table, work.cost_weight)
+    sources = WAYS[way]
+    if sources is None:
+        mean = world.utility.mean(axis=1)
+        runs = [mean[np.random.default_rng(seed).permutation(mean.size)] for seed in seeds]
+    else:
+        runs = [Run(world, sources, seed).utilities() for seed in seeds]
+    reached = np.stack(runs)
+    at = steps_of(reached.shape[1])
+    return {
+        "whole": reached.mean(axis=1).tolist(),
+        "last": reached[:, -(reached.shape[1] // 4) :].mean(axis=1).tolist(),
+        "course": (reached.cumsum(axis=1)[:, at - 1] / at).tolist(),
+    }
 
 
 def se(values: Floats) -> float:
@@ -213,15 +245,15 @@ def se(values: Floats) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
-def row_of(name: str, found: dict[str, Floats], last: int, which: str) -> dict[str, Any]:
-    """Return what came out of a table."""
-    g = gains(found, last)
-    both, full = g["signals and ratings"], g["every rating, at once"]
-    row: dict[str, Any] = {"table": name, "over": which, "queries": found["random"].shape[1]}
-    row |= {f"gain, {n}": float(v.mean()) for n, v in g.items()}
+def row_of(title: str, found: dict[str, Floats], which: str) -> dict[str, Any]:
+    """Return what came out of a workload; differences are paired by order."""
+    gain = {name: utility - found["random"] for name, utility in found.items()}
+    both, full = gain["signals and ratings"], gain["every rating, at once"]
+    row: dict[str, Any] = {"workload": title, "over": which, "orders": both.size}
+    row |= {f"gain, {n}": float(v.mean()) for n, v in gain.items() if n != "random"}
     row["share of the full gain"] = float(both.mean() / full.mean())
     for other in ("signals alone", "ratings alone"):
-        more = both - g[other]
+        more = both - gain[other]
         row[f"above {other}"] = float(more.mean())
         row[f"above {other}, in SE"] = float(more.mean() / se(more))
     return row
@@ -242,82 +274,75 @@ def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
         model = str(rng.choice(list(truth), p=share))
         quality = float(rng.random() < truth[model])
         kind = "no_error" if (rng.random() < RIGHT) == bool(quality) else "retry"
-        found = experience.weigh(kind, float(kind == "no_error"))
+        found = experience.weigh(kind, float(kind == "no_error"), model)
         assert found is not None
         signal = Evidence(
             quality=found[0], lift=found[1], quality_weight=found[2], rank=SOURCE_RANK["implicit"]
         )
         remark = Remark(kind, float(kind == "no_error"), signal)
-        for learner in (corrected, plain):
-            learner.apply(Outcome.of(model, x, signal))
+        corrected.apply(Outcome.of(model, x, signal))
         experience.learn(_entry(t, model, x, remark, None, ()))
         if rng.random() < rates[kind]:
             waiting.append((t, model, quality, remark))
         while waiting and waiting[0][0] <= t - LATE:
             at, model, quality, remark = waiting.popleft()
             given[model].append(quality)
-            weight = experience.rating_weight(str(at), model)
-            for learner, w in ((corrected, weight), (plain, 1.0)):
-                said = Evidence(quality=quality, quality_weight=w, rank=SOURCE_RANK["user"])
-                learner.apply(Outcome.of(model, x, said, revises=remark.evidence))
+            said = Evidence(quality=quality, rank=SOURCE_RANK["user"])
+            corrected.apply(Outcome.of(model, x, said, revises=remark.evidence))
+            plain.apply(Outcome.of(model, x, said))
             rated = Remark("explicit", None, said)
             experience.learn(_entry(at, model, x, rated, remark.evidence, (remark,)))
-    estimates = experience.quality()
+    estimates = experience.quality_by_model()
     expected = [learner.expect(x).prediction.quality for learner in (plain, corrected)]
     return [
         {
             "model": name,
             "quality": truth[name],
             "mean of its ratings": float(np.mean(given[name])),
-            "learner, uncorrected": float(expected[0][k]),
+            "learner, ratings alone": float(expected[0][k]),
             "learner": float(expected[1][k]),
-            "by classes of signal": estimates.estimate(name),
+            "counted": estimates[name],
         }
         for k, name in enumerate(truth)
     ]
 
 
-def draw(found: dict[str, Floats], name: str) -> None:
+def draw(found: dict[str, Measured], work: Workload) -> None:
     """Draw how the gain grows, for the documentation."""
-    base = found["random"].mean(axis=0).cumsum()
-    n = base.size
-    steps = np.unique(np.linspace(20, n, 120).astype(int))
+    base = found["random"].course.mean(axis=0)
+    steps = steps_of(work.table.size).tolist()
     lines = [
-        Line(way, steps.tolist(), ((u.mean(axis=0).cumsum() - base)[steps - 1] / steps).tolist())
-        for way, u in found.items()
+        Line(way, steps, (m.course.mean(axis=0) - base).tolist())
+        for way, m in found.items()
         if way != "random"
     ]
     chart = line_chart(
         lines, x_label="queries", y_label="utility gained over random routing, per query"
     )
     wide = chart[chart.index("<svg") : chart.index("</svg>") + len("</svg>")]
-    (DOCS / f"feedback-{name}.svg").write_text(wide + "\n")
+    (DOCS / f"feedback-{work.name}.svg").write_text(wide + "\n")
 
 
 def main() -> None:
     """Print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--half", type=int, choices=(0, 1), default=None)
-    parser.add_argument("--orders", type=int, default=12)
-    known = [name for name in SHARED if (DATA / PARTS.get(name, (name,))[0]).exists()]
-    parser.add_argument("--tables", nargs="*", default=known)
+    parser.add_argument("--orders", type=int, default=ORDERS)
+    parser.add_argument("--only", nargs="*", help="names of tables; nothing is written then")
     given = parser.parse_args()
-    rows = []
-    if set(given.tables) == set(known):
-        rows = who_rates()
-        for row in rows:
-            print(shown(row), flush=True)
-    for name in given.tables:
-        among = None if given.half is None else half(raw(name).ids, given.half)
-        world = World(table(name, rows=among), COST_WEIGHT[name])
-        found = curves(world, given.orders)
-        n = len(world.x)
-        for which, last in (("all queries", n), ("the last quarter", n // 4)):
-            rows.append(row_of(name, found, last, which))
+    chosen = [w for w in workloads() if given.only is None or w.name in given.only]
+    chosen = [w for w in chosen if w.name not in CARRIED]
+    if given.half is not None:
+        chosen = [Workload(w.name, w.cost_weight, rows=f"half {given.half}") for w in chosen]
+    rows = [] if given.only else who_rates()
+    for work in chosen:
+        found = {way: measured(work, way, given.orders) for way in WAYS}
+        for which, part in (("all queries", "whole"), ("the last quarter", "last")):
+            rows.append(row_of(work.title, {w: getattr(m, part) for w, m in found.items()}, which))
             print(shown(rows[-1]), flush=True)
-        if given.half is None and name == DRAWN:
-            draw(found, name)
-    if given.half is None and set(given.tables) == set(known):
+        if not given.only and given.half is None and (work.name, work.cost_weight) in DRAWN:
+            draw(found, work)
+    if not given.only and given.half is None and chosen:
         results_page.write("feedback", rows, title="Dual feedback", notes=NOTES)
 
 

@@ -24,13 +24,12 @@ JUDGE_WEIGHT = 0.5
 
 
 class Weigher(Protocol):
-    """Knows how far a signal is believed, and how many answers a rating stands for."""
+    """Knows how far a signal is believed."""
 
-    def weigh(self, kind: str, value: float) -> tuple[float, float, float] | None:
+    def weigh(
+        self, kind: str, value: float, model: str | None = None
+    ) -> tuple[float, float, float] | None:
         """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
-
-    def rating_weight(self, decision_id: str, model: str) -> float:
-        """Return the weight of a user's rating of a call."""
 
 
 def lesson_of(
@@ -77,7 +76,7 @@ def row_of(
     """Return the row of the log that feedback becomes; `model` names another attempt."""
     evidence, said = evidence_of(feedback, now=now), None
     if weigher is not None:
-        evidence, said = _weighed(feedback, evidence, record.id, model or record.model, weigher)
+        evidence, said = _weighed(feedback, evidence, model or record.model, weigher)
     return FeedbackRow(
         feedback_id=feedback.feedback_id or evidence.key,
         router=router,
@@ -94,19 +93,15 @@ def row_of(
 def _weighed(
     feedback: Feedback | ImplicitFeedback,
     evidence: Evidence,
-    decision_id: str,
     model: str,
     weigher: Weigher,
 ) -> tuple[Evidence, float | None]:
     """Return what feedback teaches by what was learned of its kind, and a signal's own value."""
     if isinstance(feedback, Feedback):
-        if feedback.source != "user":
-            return evidence, None
-        weight = weigher.rating_weight(decision_id, model)
-        return replace(evidence, quality_weight=weight), None
+        return evidence, None
     if feedback.quality is None:
         return evidence, feedback.value
-    learned = weigher.weigh(feedback.signal, feedback.quality)
+    learned = weigher.weigh(feedback.signal, feedback.quality, model)
     if learned is None:
         return evidence, None
     if feedback.error is None and feedback.weight is None:

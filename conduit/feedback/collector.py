@@ -59,7 +59,7 @@ class SignalStats:
     reliability: Mapping[str, SignalWorth] = field(default_factory=dict)  # by verdict: "retry-"
     patience_s: Mapping[Tolerance, float | None] = field(default_factory=dict)
     rated: Mapping[str, float] = field(default_factory=dict)  # share of calls, by verdict
-    quality: Mapping[str, float | None] = field(default_factory=dict)  # by model, whoever rates
+    quality: Mapping[str, float] = field(default_factory=dict)  # by model, whoever rates
     history: HistoryStats = field(default_factory=HistoryStats)
 
 
@@ -272,21 +272,17 @@ class FeedbackCollector:
 
     def stats(self) -> SignalStats:
         """Return what was seen, and what was learned about signals."""
-        latency, quality = self.experience.latency(), self.experience.quality()
-        worth = self.experience.worth()
-        expected = {
-            name: w.right if name.endswith("+") else 1 - w.right for name, w in worth.items()
-        }
+        latency = self.experience.latency()
         return SignalStats(
             seen=dict(self._seen),
-            reliability=worth,
+            reliability=self.experience.worth(),
             patience_s={t: latency.patience_s(t) for t in PATIENCE_QUANTILE},
             rated={
                 name: counts.rated / counts.seen
                 for name, counts in self.experience.propensity.counts.items()
                 if counts.seen > 0.0
             },
-            quality={m: quality.estimate(m, expected) for m in {m for m, _ in quality.counts}},
+            quality=self.experience.quality_by_model(),
             history=self.history.stats(),
         )
 

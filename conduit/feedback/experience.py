@@ -7,15 +7,23 @@ before is taken away and what it counts now is added. Order and repeats therefor
 A call is of the class of its most telling verdict, which is also the evidence that the learner
 goes by until somebody says more: a call without an error that was tried again is a retry.
 
-What a signal teaches (`weigh`) and what a rating stands for (`rating_weight`) are read from these
-sums as they were at the last of every `REFRESH_EVERY` rows, and written into the log with the row,
-so that everybody who reads the log later is taught the same.
+What a signal teaches (`weigh`) is read from these sums as they were at the last of every
+`REFRESH_EVERY` rows, and written into the log with the row, so that everybody who reads the log
+later is taught the same.
+
+Who rates is corrected for by this as well. Where calls of one class are rated more often than
+others, their ratings alone are a biased sample; but the calls that nobody rated have been taught by
+their signals, each with the weight of its likelihood beside a rating's. Then the rated calls are
+missing at random within a class, and the two kinds of evidence pull towards the same quality: the
+score of the likelihood is 0 at the truth whatever the propensities are. A weight is that of its
+model: v (t) / Var(y), with t the model's mean of what its signals teach, v (t) the variance of a
+rating there, and Var(y) that of what its signals teach.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -30,8 +38,10 @@ from conduit.feedback.ratings import QualityByModel, RatingCounts, RatingPropens
 from conduit.feedback.reliability import Counts, ReliabilityTable, Verdict, evidence_of, lift_of
 
 REFRESH_EVERY: Final = 25  # rows of the log between two readings of the sums
-CALLS_REMEMBERED: Final = 10_000  # whose class of signal is known when a rating comes
-MIN_RATINGS: Final = 30  # before who rates is corrected for
+OWN_DECISIONS: Final = 50.0  # of a model from which its own frequencies count more than all models'
+_LEAST_QUALITY: Final = 0.02  # of a model, and by as much below 1, for the variance of its ratings
+_LEAST_WEIGHT: Final = 1e-9
+_STEP: Final = 1.25
 GAVE_UP: Final = "gave_up"  # said: the seconds that a caller waited in vain
 
 Sums = Mapping[str, NDArray[np.float64]]
@@ -107,7 +117,6 @@ class SignalExperience:
     def __init__(self, kinds: SignalKinds | None = None) -> None:
         """Start from the documented reliabilities alone."""
         self.kinds = kinds or SignalKinds()
-        self._calls: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
         self.clear()
 
     def fresh(self) -> SignalExperience:
@@ -116,10 +125,9 @@ class SignalExperience:
 
     def clear(self) -> None:
         """Forget everything, as before a log is read again."""
-        self._cells: dict[Cell, NDArray[np.float64]] = {}  # decisions, ratings and their sum
+        self._cells: dict[Cell, NDArray[np.float64]] = {}  # decisions, ratings, sum, squares
         self._latency = np.zeros((2, BINS))
         self._rows = 0
-        self._calls.clear()
         self._refresh()
 
     # learning ------------------------------------------------------------------------------------
@@ -133,19 +141,15 @@ class SignalExperience:
         if before != after:
             self._count(row.model, before, -1.0)
             self._count(row.model, after, 1.0)
-            if after.signal is not None:
-                self._calls[row.decision_id, row.model] = after.signal
-                if len(self._calls) > CALLS_REMEMBERED:
-                    self._calls.popitem(last=False)
         self._rows += 1
         if self._rows % REFRESH_EVERY == 0:
             self._refresh()
 
     def _count(self, model: str, call: _Call, sign: float) -> None:
         if call.signal is not None:
-            rated = 0.0 if call.opinion is None else 1.0
-            cell = self._cells.setdefault((model, *call.signal), np.zeros(3))
-            cell += np.multiply(sign, (1.0, rated, rated * (call.opinion or 0.0)))
+            rated, said = 0.0 if call.opinion is None else 1.0, call.opinion or 0.0
+            cell = self._cells.setdefault((model, *call.signal), np.zeros(4))
+            cell += np.multiply(sign, (1.0, rated, said, said * said))
         if call.answered_s is not None:
             self._latency[0, bin_of(call.answered_s)] += sign
         elif call.waited_s is not None:
@@ -155,21 +159,41 @@ class SignalExperience:
         self.reliability = self.table()
         self.propensity = self._propensity()
         self._patience: KnownPatience | None = None  # read when it is asked for
+        self._weights = self._weight_by_model()
 
     # reading -------------------------------------------------------------------------------------
 
     def table(self) -> ReliabilityTable:
         """Return what is known of each signal's reliability now."""
         counts = {}
-        for (kind, good), (seen, rated, total) in self._classes().items():
-            agreed = total if good else rated - total
-            counts[kind, good] = Counts(seen, agreed, rated - agreed)
+        pooled: dict[Verdict, NDArray[np.float64]] = {}
+        for (_, kind, good), cell in self._cells.items():
+            pooled[kind, good] = pooled.get((kind, good), np.zeros(4)) + cell
+        for (kind, good), cell in pooled.items():
+            seen, rated, total, square = map(float, np.maximum(cell, 0.0))
+            agreed = min(max(total if good else rated - total, 0.0), rated)
+            counts[kind, good] = Counts(seen, agreed, rated - agreed, square)
         return ReliabilityTable(counts, self.kinds.priors())
 
     def quality(self) -> QualityByModel:
         """Return the ratings by model and class of signal, from which a model's quality follows."""
         cells = self._cells.items()
         return QualityByModel({(m, named(k, good)): _counts(c) for (m, k, good), c in cells})
+
+    def quality_by_model(self) -> dict[str, float]:
+        """Return each model's quality, whoever rates: its ratings and what its signals teach."""
+        taught, found = self.reliability.taught(), {}
+        usual = self.reliability.channel_weight
+        for model in {model for model, _, _ in self._cells}:
+            weight, total = 0.0, 0.0
+            for (name, kind, good), (seen, rated, said, _) in self._cells.items():
+                if name == model:
+                    unrated = max(seen - rated, 0.0) * self._weights.get(model, usual)
+                    lesson = taught.get((kind, good), (0.0, self.reliability.mean))[1]
+                    weight, total = weight + unrated + rated, total + unrated * lesson + said
+            if weight > 0.0:
+                found[model] = float(min(max(total / weight, 0.0), 1.0))
+        return found
 
     def latency(self) -> LatencySummary:
         """Return how long answers took, and how long callers waited in vain."""
@@ -193,28 +217,36 @@ class SignalExperience:
     def _propensity(self) -> RatingPropensity:
         return RatingPropensity({named(*verdict): c for verdict, c in self._classes().items()})
 
-    def weigh(self, kind: str, value: float) -> tuple[float, float, float] | None:
-        """Return the quality, the lift and the weight that a signal teaches; None if unknown."""
+    def _weight_by_model(self) -> dict[str, float]:
+        """Return what a signal weighs beside a rating, by the model that answered."""
+        pooled = self.reliability.taught()
+        seen: dict[str, dict[Verdict, float]] = {}
+        for (model, kind, good), cell in self._cells.items():
+            seen.setdefault(model, {})[kind, good] = max(float(cell[0]), 0.0)
+        found = {}
+        for model, own in seen.items():
+            count = OWN_DECISIONS + sum(own.values())
+            shares = [
+                ((OWN_DECISIONS * p + own.get(v, 0.0)) / count, y) for v, (p, y) in pooled.items()
+            ]
+            mean = sum(p * y for p, y in shares)
+            variance = sum(p * (y - mean) ** 2 for p, y in shares)
+            quality = min(max(mean, _LEAST_QUALITY), 1.0 - _LEAST_QUALITY)
+            weight = self.reliability.spread * quality * (1.0 - quality)
+            found[model] = max(min(weight, variance) / max(variance, _LEAST_WEIGHT), _LEAST_WEIGHT)
+        return found
+
+    def weigh(
+        self, kind: str, value: float, model: str | None = None
+    ) -> tuple[float, float, float] | None:
+        """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
         if kind not in self.kinds:
             return None
         reliability = self.reliability.reliability_of(kind)
         quality, weight = evidence_of(value, reliability)
-        return quality, lift_of(value, reliability), weight
-
-    def rating_weight(self, decision_id: str, model: str) -> float:
-        """Return the weight of a rating, corrected for how often its class of call is rated.
-
-        Where calls of a class are rated with probability p_c, and all calls with p, a rating
-        weighs w + (1 - w) p / p_c, w being the weight of the signals that it replaces: then every
-        class of call has the same weight per call, rated or not, and no model's quality drifts
-        towards the opinion of those who rate most.
-        """
-        signal = self._calls.get((decision_id, model))
-        rated = sum(c.rated for c in self.propensity.counts.values())
-        if signal is None or rated < MIN_RATINGS:
-            return 1.0
-        w = min(self.reliability.channel_weight, 1.0)
-        return w + (1.0 - w) * self.propensity.correction(named(*signal))
+        usual = self.reliability.channel_weight
+        own = _stepped(self._weights.get(model or "", usual))
+        return quality, lift_of(value, reliability), weight * own / usual
 
     def worth(self) -> dict[str, SignalWorth]:
         """Return how far each verdict is believed, those of the documented kinds first."""
@@ -259,5 +291,14 @@ def named(kind: str, good: bool) -> str:
     return f"{kind}{'+' if good else '-'}"
 
 
+def _stepped(weight: float) -> float:
+    """Return the nearest step of a weight.
+
+    Of two signals on one call the more telling counts, which weighs a little more; so it must not
+    matter that what signals weigh moved a little between the two.
+    """
+    return min(float(_STEP ** round(math.log(weight, _STEP))), 1.0)
+
+
 def _counts(cell: NDArray[np.float64]) -> RatingCounts:
-    return RatingCounts(*map(float, cell))
+    return RatingCounts(*map(float, cell[:3]))

@@ -3,19 +3,23 @@
 A signal is one outcome of a channel that says something about nearly every decision: no error, a
 retry, a refusal, a copy. For outcome k let m_k be the expected quality of decisions that show it
 (learned from those that were rated too), P_k how often it occurs, and b = sum P_k m_k the channel's
-mean. The share of the variance of quality that the channel explains is
+mean. The share of the variance V of quality that the channel explains is
 
-    R2 = sum P_k (m_k - b)^2 / (b (1 - b)),
+    R2 = sum P_k (m_k - b)^2 / V,
 
 which for one verdict that is right with probability r, at b = 1/2, is (2r - 1)^2. An implicit
 signal therefore teaches with weight R2 beside a rating's 1. What it teaches is
 
-    quality = b + s (m_k - b),
+    y_k = b + (m_k - b) / R2,
 
-with one stretch s for the whole channel: the largest that keeps every outcome in [0, 1], but no
-more than 1/R2, which would undo the noise altogether. (For the verdict above that is the verdict
-itself: (y - (1 - r)) / (2r - 1), clipped.) Since sum P_k (quality_k - b) = 0, signals move no model
-up or down for being used; only models whose outcomes differ from the channel's mean move.
+which is right on average: a noisy verdict moves its channel's mean by R2 of a change in quality,
+and this undoes it. It may lie below 0 or above 1, where no answer is; so evidence has a quality in
+[0, 1], the largest stretch of m_k that stays there, and a lift for what is missing.
+
+Ratings teach m_k in two steps. How good answers are in general differs most between applications,
+so one shift of all log-odds is learned first (a normal prior, sd 1); then each outcome's own
+deviation from its documented value so shifted, which counts for some twenty ratings. V is b (1 - b)
+where ratings are yes or no, and less where they are graded, as ratings tell.
 
 All that is learned is counts, so tables of replicas merge by adding them up.
 """
@@ -30,8 +34,15 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from conduit.core.errors import InvalidInput, finite
+from conduit.core.events import MOST_LIFT
 from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior, telling
 
+USUAL_DECISIONS: Final = 20.0  # which the documented frequencies of all signals stand for
+_SHIFT_SD: Final = 1.0  # of the log-odds of a good answer, between applications
+_SHIFT_MOST: Final = 6.0
+_SHIFT_STEPS: Final = 40
+_PRIOR_OF_SPREAD: Final = 10.0  # ratings behind "ratings are yes or no"
+_CERTAIN: Final = 1e-3  # log-odds of what is documented as sure are taken from here
 _UNKNOWN: Final = Prior(DEFAULT_PRIOR_WEIGHT / 2, DEFAULT_PRIOR_WEIGHT / 2)
 _LEAST_SPREAD: Final = 1e-9
 # A signal that says more outranks one that says less of the same decision, by this small a margin.
@@ -42,11 +53,20 @@ Verdict = tuple[str, bool]  # the kind, and whether it speaks for the answer
 
 
 class Counts(NamedTuple):
-    """How often a verdict was seen, and how often a rating agreed with it or not."""
+    """How often a verdict was seen, and how often a rating agreed with it or not.
+
+    `square` is the sum of the squares of those ratings.
+    """
 
     seen: float = 0.0
     agree: float = 0.0
     disagree: float = 0.0
+    square: float = 0.0
+
+    @property
+    def rated(self) -> float:
+        """Return how many ratings there were."""
+        return self.agree + self.disagree
 
     def plus(self, other: Counts) -> Counts:
         """Return both together."""
@@ -93,16 +113,13 @@ def evidence_of(quality: float, reliability: Reliability) -> tuple[float, float]
 
 
 def lift_of(quality: float, reliability: Reliability) -> float:
-    """Return what must be added to the quality that a verdict teaches, to be right on average.
-
-    A signal that is right with probability r moves its channel's mean by 2r - 1 of a change in
-    quality. Undoing that takes values below 0 and above 1, which no answer has but which average
-    out: stretch 1/R2, as if the verdict had been believed and its expected error taken off.
-    """
+    """Return what must be added to the quality that a verdict teaches, to be right on average."""
     taught, weight = evidence_of(quality, reliability)
+    if reliability.weight is not None:
+        weight = reliability.weight
     expected, mean = reliability.expected(quality), reliability.mean
     whole = mean + (expected - mean) / max(weight, _LEAST_TRUST)
-    return min(max(whole, -1.0), 2.0) - taught
+    return min(max(whole - taught, -MOST_LIFT), MOST_LIFT)
 
 
 class _Channel(NamedTuple):
@@ -129,10 +146,9 @@ class ReliabilityTable:
     ) -> ReliabilityTable:
         """Count whether a rating agreed with a verdict (or how far, 0 to 1)."""
         share = finite(float(agreed), "agreed", low=0.0, high=1.0)
-        weight = _positive(weight)
-        return self._plus(
-            (kind, good), Counts(agree=weight * share, disagree=weight * (1.0 - share))
-        )
+        weight, quality = _positive(weight), share if good else 1.0 - share
+        more = Counts(0.0, weight * share, weight * (1.0 - share), weight * quality * quality)
+        return self._plus((kind, good), more)
 
     def learned(
         self, kind: str, implicit: float, explicit: float, weight: float = 1.0
@@ -158,8 +174,39 @@ class ReliabilityTable:
     def right(self, kind: str, *, good: bool) -> float:
         """Return the probability that a verdict is right."""
         prior, counts = self.priors.get(kind, _UNKNOWN), self.counts.get((kind, good), Counts())
-        agree = prior.agree + counts.agree
-        return agree / (agree + prior.disagree + counts.disagree)
+        usual = self._documented(kind, good)
+        if self._shift:
+            usual = _shifted(usual, self._shift)
+        size = prior.agree + prior.disagree
+        agree = size * (usual if good else 1.0 - usual) + counts.agree
+        return agree / (size + counts.rated)
+
+    def _documented(self, kind: str, good: bool) -> float:
+        """Return the quality that is documented of answers with a verdict."""
+        right = self.priors.get(kind, _UNKNOWN).right
+        return right if good else 1.0 - right
+
+    @cached_property
+    def _shift(self) -> float:
+        """Return how much higher the log-odds of good answers are here than documented.
+
+        The most probable shift given all ratings: where the ratings that it expects, and its prior,
+        meet those that there are.
+        """
+        rated = [
+            (counts.rated, self._documented(kind, good))
+            for (kind, good), counts in self.counts.items()
+            if counts.rated > 0.0
+        ]
+        if not rated:
+            return 0.0
+        total = sum(c.agree if good else c.disagree for (_, good), c in self.counts.items())
+        low, high = -_SHIFT_MOST, _SHIFT_MOST
+        for _ in range(_SHIFT_STEPS):
+            shift = 0.5 * (low + high)
+            expected = sum(n * _shifted(m, shift) for n, m in rated) + shift / _SHIFT_SD**2
+            low, high = (shift, high) if expected < total else (low, shift)
+        return 0.5 * (low + high)
 
     def reliability_of(self, kind: str) -> Reliability:
         """Return what a kind is worth now, for `evidence_of`."""
@@ -172,6 +219,41 @@ class ReliabilityTable:
             weight=weight,
             kind=kind,
         )
+
+    def taught(self) -> dict[Verdict, tuple[float, float]]:
+        """Return how often each verdict occurs, and the quality that it teaches, lift and all."""
+        mean, _, weight = self._channel
+        verdicts, shares, means = self._outcomes()
+        by = 1.0 / max(weight, _LEAST_TRUST)
+        total = sum(shares)
+        return {
+            verdict: (share / total, mean + by * (m - mean))
+            for verdict, share, m in zip(verdicts, shares, means, strict=True)
+        }
+
+    @cached_property
+    def spread(self) -> float:
+        """Return the variance of ratings beside that of yes or no with the same mean."""
+        rated = sum(counts.rated for counts in self.counts.values())
+        first = second = 0.0
+        verdicts, shares, means = self._outcomes()
+        for verdict, share, mean in zip(verdicts, shares, means, strict=True):
+            counts = self.counts.get(verdict, Counts())
+            if counts.rated > 0.0:
+                total = counts.agree if verdict[1] else counts.disagree
+                first += share * total / counts.rated
+                second += share * counts.square / counts.rated
+            else:
+                first, second = first + share * mean, second + share * mean
+        first, second = first / sum(shares), second / sum(shares)
+        found = (second - first * first) / max(first * (1.0 - first), _LEAST_SPREAD)
+        found = min(max(found, 0.0), 1.0)
+        return (_PRIOR_OF_SPREAD + rated * found) / (_PRIOR_OF_SPREAD + rated)
+
+    @property
+    def mean(self) -> float:
+        """Return the quality of answers in general."""
+        return self._channel.mean
 
     @property
     def channel_weight(self) -> float:
@@ -194,28 +276,31 @@ class ReliabilityTable:
 
     @cached_property
     def _channel(self) -> _Channel:
-        shares, means = self._outcomes()
+        _, shares, means = self._outcomes()
         total = sum(shares)
         mean = sum(p * m for p, m in zip(shares, means, strict=True)) / total
         spread = sum(p * (m - mean) ** 2 for p, m in zip(shares, means, strict=True)) / total
-        weight = max(spread / max(mean * (1.0 - mean), _LEAST_SPREAD), _LEAST_SPREAD)
+        variance = self.spread * mean * (1.0 - mean)
+        weight = max(spread / max(variance, _LEAST_SPREAD), _LEAST_SPREAD)
         room = [((1.0 if m > mean else 0.0) - mean) / (m - mean) for m in means if m != mean]
         return _Channel(mean, min([1.0 / weight, *room]), min(weight, 1.0))
 
-    def _outcomes(self) -> tuple[list[float], list[float]]:
-        """Return how often each verdict occurs and the quality that is expected then."""
+    def _outcomes(self) -> tuple[list[Verdict], list[float], list[float]]:
+        """Return the verdicts, how often each occurs, and the quality that is expected then."""
+        scale = USUAL_DECISIONS / max(sum(p.seen for p in self.priors.values()), _LEAST_SPREAD)
         usual = {
-            (kind, good): prior.seen / len(prior.verdicts)
+            (kind, good): scale * prior.seen / len(prior.verdicts)
             for kind, prior in self.priors.items()
             for good in prior.verdicts
         }
+        verdicts: list[Verdict] = [*{**usual, **self.counts}]
         shares, means = [], []
-        for kind, good in {**usual, **self.counts}:
+        for kind, good in verdicts:
             seen = self.counts.get((kind, good), Counts()).seen
             right = self.right(kind, good=good)
             shares.append(usual.get((kind, good), 0.0) + seen)
             means.append(right if good else 1.0 - right)
-        return shares, means
+        return verdicts, shares, means
 
     # keeping -------------------------------------------------------------------------------------
 
@@ -236,6 +321,12 @@ class ReliabilityTable:
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise InvalidInput("not the JSON of a ReliabilityTable", field="reliability") from error
         return cls(counts, priors)
+
+
+def _shifted(mean: float, shift: float) -> float:
+    """Return a probability whose log-odds were shifted."""
+    clipped = min(max(mean, _CERTAIN), 1.0 - _CERTAIN)
+    return 1.0 / (1.0 + (1.0 - clipped) / clipped * math.exp(-shift))
 
 
 def _positive(value: float) -> float:
