@@ -26,7 +26,7 @@ db = typer.Typer(
 def upgrade(as_json: AsJson = False) -> None:
     """Bring the database to this version's schema; make an SQLite file that is not there.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit db upgrade
 
@@ -56,7 +56,7 @@ def upgrade(as_json: AsJson = False) -> None:
 def check(as_json: AsJson = False) -> None:
     """Say whether the database has this version's schema; exit with 1 if it has not.
 
-    [bold]Example[/bold]
+    Example:
 
       conduit db check
     """
@@ -109,7 +109,7 @@ def prune(
     needs the settings of the routers that use this database (models, policy, embedder); without
     any database here there is nothing to prune. A decision that still takes feedback stays.
 
-    [bold]Example[/bold]
+    Example:
 
       conduit db prune --older-than 30d
     """
@@ -141,7 +141,7 @@ def forget(
 
     What was learned from them goes too: every router rebuilds without them.
 
-    [bold]Example[/bold]
+    Example:
 
       conduit forget --user u1
     """
@@ -171,7 +171,7 @@ def quarantine(
 
     Every router on this database rebuilds, and leaves out what the user says from now on.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit quarantine --user u1
 

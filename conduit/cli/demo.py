@@ -80,7 +80,7 @@ def demo(
     The models are simulated: their skills and prices are made up. Everything else is real: the
     service, HTTP to a local server, the SQLite file, and what is learned from cost and ratings.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit demo
 

@@ -46,7 +46,7 @@ def doctor(as_json: AsJson = False) -> None:
     Exits with 1 if something is wrong. A part that is merely not used is a note. No model is
     called, and no key is shown.
 
-    [bold]Example[/bold]
+    Example:
 
       conduit doctor
     """

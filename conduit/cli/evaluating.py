@@ -53,7 +53,7 @@ def replay(
     the columns prompt, model, quality (0 to 1), cost_usd and latency_s, the last two if known.
     Wide form: one row per prompt with quality:MODEL, cost_usd:MODEL, latency_s:MODEL.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit replay answers.csv --baseline gpt-4o
 
@@ -117,7 +117,7 @@ def calibrate(
     A row has prompt (or text) and, for the grader `expected`, the expected answer; task if known.
     What was paid for is kept in the database: run it again to go on after an interruption.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit calibrate prompts.jsonl --max-usd 2
 

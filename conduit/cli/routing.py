@@ -68,7 +68,7 @@ def route(
     A database that is there (DATABASE_URL or ./conduit.db) is asked for what was learned, and
     keeps the decision, so that `conduit explain` finds it.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit route "What is 2+2?"
 
@@ -165,7 +165,7 @@ def explain(
 ) -> None:
     """Show a decision of the past as it was made: what was expected of each model.
 
-    [bold]Example[/bold]
+    Example:
 
       conduit explain 0198f2a4-6c1e-7b7e-9a51-0d5b0f7c2a11
     """
@@ -246,7 +246,7 @@ def models(
 ) -> None:
     """List the models that are known: keys found, prices, quality priors and their sources.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit models
 
@@ -324,7 +324,7 @@ def stats(
 ) -> None:
     """Show what the database says of this router: share, quality, spend and speed per model.
 
-    [bold]Examples[/bold]
+    Examples:
 
       conduit stats
 
