@@ -2,7 +2,7 @@
 
     python -m benchmarks.litellm [--calls 400]
 
-First what the plugin adds to `import litellm`: imported, and its strategy loaded, the least of five;
+First what the plugin adds to `import litellm`, imported and with its strategy loaded (least of 5);
 LiteLLM's own garbage is collected before, or it would be counted as ours. Then two figures, both
 CPU time per call: choosing a deployment alone, and a whole `acompletion` that a
 function of LiteLLM's own mock answers, callbacks and learning included. The two strategies take
@@ -119,7 +119,5 @@ if __name__ == "__main__":
     parser.add_argument("--calls", type=int, default=400)
     options = parser.parse_args()
     imported, loaded = added_by_import_s()
-    print(
-        f"import       added {imported:.3f} s CPU to `import litellm`, {loaded:.3f} s with it loaded"
-    )
+    print(f"import       added {imported:.3f} s CPU to LiteLLM's own, loaded {loaded:.3f} s")
     asyncio.run(main(options.calls))
