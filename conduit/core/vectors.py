@@ -103,7 +103,7 @@ class QueryFeatures:
         put(made, "_reader", reader)
         return made
 
-    if not TYPE_CHECKING:  # a checker would take any name for an attribute
+    if not TYPE_CHECKING:  # pragma: no branch  (a checker would take any name for an attribute)
 
         def __getattr__(self, name: str) -> Any:
             """Work out what `unread` left open; called for attributes that are not there."""

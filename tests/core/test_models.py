@@ -268,6 +268,8 @@ def test_readings_are_worked_out_once_and_only_when_asked() -> None:
         0.25, "code", 0.5
     )  # fmt: skip
     assert calls == [1]
+    assert type(features).__getattr__(features, "domain") == "code"  # as where two threads look
+    assert calls == [1]
     with pytest.raises(AttributeError, match="complexity"):
         _ = features.complexity  # type: ignore[attr-defined]
     with pytest.raises(FrozenInstanceError):
@@ -498,6 +500,16 @@ def test_a_decision_gives_its_reason() -> None:
     dear = FakeChoice()
     dear.model = "c"
     assert "for $0.09;" in a_decision(choice=dear).reasoning
+
+
+def test_a_decision_explains_itself_in_a_table() -> None:
+    """Every candidate has a line, the best first, the chosen one marked."""
+    told = a_decision(excluded=[Exclusion(model="z", reason="too dear")]).explain().splitlines()
+    assert told[0] == a_decision().reasoning
+    assert [line[:2] for line in told[3:6]] == [" c", " a", "*b"]
+    assert "unknown" in told[5]
+    assert "9.00e-02" in told[3]
+    assert told[6].split(":")[1] == " too dear"
 
 
 def test_a_receipt_is_made_once() -> None:

@@ -188,7 +188,7 @@ class RidgeArms(Sums):
         self._front = self._solved[:, : OUTPUTS + d]
         self.W = self._solved[:, :OUTPUTS].transpose(1, 0, 2)
         self.inverse = self._solved[:, OUTPUTS:].reshape(k, OUTPUTS, d, d).transpose(1, 0, 2, 3)
-        self._average: Floats | None = None
+        self._average: tuple[Floats, Floats] | None = None  # spend and latency of a usual query
 
     def _rebuild(self) -> None:
         self._mean0, self._n0 = self._priors.arrays()
@@ -249,10 +249,10 @@ class RidgeArms(Sums):
         lever = front[:, OUTPUTS:].dot(x)
         own = front[:, :OUTPUTS].T.copy()
         scales = np.maximum(own[SPEND:], 0.0)  # nothing costs or takes less than nothing
-        mean = self._average
-        if mean is None:
-            mean = self._average = np.maximum(self.W[SPEND:] @ self._average_x(), 0.0)
-        return Prediction(own[QUALITY], scales[0], scales[1], mean[0], mean[1], lever)
+        if self._average is None:
+            spend, latency = np.maximum(self.W[SPEND:] @ self._average_x(), 0.0)
+            self._average = (spend, latency)
+        return Prediction(own[QUALITY], scales[0], scales[1], *self._average, lever)
 
     def _average_x(self) -> Floats:
         if self.x_count > LEAST_WEIGHT:
