@@ -78,12 +78,12 @@ def _times() -> Iterator[tuple[str, str, str, str]]:
             held = "" if hold is None else f"{hold:g}"
             yield who + row["figure"], f"{found:.3g}", held, _by("route")
     for row in _read("core").get("rows", []):
-        if row.get("models") in (5, 50) and row.get("features") == 29:
+        if "hold" in row:
             what = f"`decide` / `apply`, {row['models']} models, CPU µs p50, quietest window"
             figure = " / ".join(
                 f"{row[f'{act} µs p50 quietest']:.0f}" for act in ("decide", "apply")
             )
-            yield what, figure, "30 / 30" if row["models"] == 5 else "100 / 100", _by("core")
+            yield what, figure, row["hold"], _by("core")
         if (row.get("models"), row.get("features")) == (5, 37):
             yield "state of 5 models, KB", f"{row['state KB']:.0f}", "100", _by("core")
     for row in _read("cli").get("rows", []):
