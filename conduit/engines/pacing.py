@@ -12,7 +12,7 @@ from dataclasses import dataclass
 STEP = 0.03  # of λ per query that costs twice what it may (benchmarks/pacing.py)
 FADE = 300.0  # queries after which the step has halved: the right λ is known better by then
 LEAST_STEP = 0.01
-LEAST = -0.1  # money left over has no use, and a higher price is a sign of quality
+LEAST = -0.25  # money left over has no use, and a higher price is a sign of quality
 GREATEST = 10.0  # λ beyond which only the cheapest model is left anyway
 WORST_RATIO = 5.0  # one dear query moves λ by at most this many steps
 
