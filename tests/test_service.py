@@ -129,20 +129,21 @@ async def test_a_stream_is_learned_from_like_a_call(pair: LocalProvider) -> None
         assert service.router.learner.applied >= 1
 
 
+@pytest.mark.slow
 async def test_validity_alone_teaches_which_model_fits_which_topic() -> None:
     """300 typed calls without any rating: the better model per topic gets at least 80 %."""
-    questions = provider_questions(["capitals", "arithmetic"], 300, seed=3)
+    questions = provider_questions(["capitals", "arithmetic"], 360, seed=3)
     async with (
         LocalProvider(models=SPECIALISTS, seed=1) as provider,
         service_of(provider) as service,
     ):
-        for question in questions[:240]:
+        for question in questions[:300]:
             try:
                 await service.complete(question.prompt, result_type=Place)
             except ConduitError:
                 continue
         await service.flush()
-        assert await _right_share(service, questions[240:]) >= 0.8
+        assert await _right_share(service, questions[300:]) >= 0.8
 
 
 async def _right_share(service: Service, questions: Sequence[Question]) -> float:
