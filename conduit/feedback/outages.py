@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from conduit.core.models import ImplicitFeedback, RoutingDecision
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.failures import meaning
+from conduit.engines.executor.health import FAILURES_TO_OPEN
 from conduit.engines.rows import WITHDRAWN
 
 # A breaker that opened by chance finds its model back within a few back-offs of 1, 2, 4 s.
@@ -49,7 +50,8 @@ class Outages:
                 failures.append(_Failure(decision, now))
             return []
         past = [failure.decision for failure in failures]
-        lasted = bool(failures) and now - failures[0].at_s >= self.outage_s
+        was_down = len(failures) >= FAILURES_TO_OPEN
+        lasted = was_down and now - failures[0].at_s >= self.outage_s
         failures.clear()
         return past if attempt.probe and lasted else []
 

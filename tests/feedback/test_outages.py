@@ -40,7 +40,8 @@ async def decision() -> RoutingDecision:
     [
         ([DOWN, DOWN, DOWN, KNOWN], OUTAGE_S, 3),
         ([DOWN, DOWN, DOWN], OUTAGE_S - 1.0, 0),  # it opened by chance
-        ([DOWN, HERE], OUTAGE_S, 0),  # an answer between: no outage
+        ([DOWN, DOWN], OUTAGE_S, 0),  # the breaker did not open
+        ([DOWN, DOWN, DOWN, HERE], OUTAGE_S, 0),  # an answer between: no outage
         ([WRONG, WRONG, WRONG], OUTAGE_S, 0),  # it answered, and badly
     ],
 )

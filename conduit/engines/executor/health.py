@@ -9,6 +9,7 @@ FAILURES_TO_OPEN = 3  # in a row
 FIRST_BACKOFF_S = 1.0  # doubles with every probe that fails
 MAX_BACKOFF_S = 30.0  # so that a model that has recovered is asked again within a minute
 PROBE_EXPIRES_S = 30.0  # a probe nobody reported on does not keep its model away for longer
+DOUBT_S = 10.0  # after which a model whose last call failed is asked once more, if nobody did
 DEFAULT_COOLDOWN_S = 5.0  # for a 429 that does not say how long
 MAX_COOLDOWN_S = 120.0
 
@@ -16,11 +17,22 @@ MAX_COOLDOWN_S = 120.0
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
+    failed_at: float = 0.0
     backoff_s: float = 0.0
     open_until: float | None = None  # None: closed
     probing_until: float | None = None
     cooling_until: float = 0.0
     rate_limits: int = 0  # in a row, without a word on how long
+
+    def is_due(self, now: float) -> bool:
+        """Return whether a call should find out if the model is back.
+
+        It is open; or it failed a few times, and the learner has kept callers away since.
+        """
+        if self.open_until is not None:
+            return True
+        asked = self.probing_until is not None and self.probing_until > now
+        return self.failures > 0 and not asked and now - self.failed_at >= DOUBT_S
 
     def waits_until(self, now: float) -> float:
         """Return the time from which the model may be asked; not later than now if it may be."""
@@ -37,7 +49,8 @@ class ModelHealth:
 
     Closed: every call goes through. After `failures_to_open` failures in a row the model is open:
     no call goes through until its back-off is over, and then a single probe, whose success closes
-    it. A rate limit keeps callers away for as long as the provider asked, and is no failure.
+    it. A closed model whose last call failed is asked once more when nobody has asked it for a
+    while. A rate limit keeps callers away for as long as the provider asked, and is no failure.
     """
 
     def __init__(
@@ -59,9 +72,9 @@ class ModelHealth:
         return record is None or record.waits_until(now) <= now
 
     def begin(self, model: str, now: float) -> bool:
-        """Note that a call starts; True when it is the probe that decides about an open model."""
+        """Note that a call starts; True when it is the probe that finds out about a model."""
         record = self._records.get(model)
-        if record is None or record.open_until is None:
+        if record is None or not record.is_due(now):
             return False
         record.probing_until = now + PROBE_EXPIRES_S
         return True
@@ -82,6 +95,8 @@ class ModelHealth:
                 record.probing_until = None
             return False
         record.failures += 1
+        record.failed_at = now
+        record.probing_until = None
         if record.failures >= self._failures_to_open:
             record.backoff_s = self._first_backoff_s
             record.open_until = now + record.backoff_s
@@ -120,11 +135,11 @@ class ModelHealth:
         open_to_calls = [model for model in listed if self.allows(model, now)]
         if not open_to_calls:
             return sorted(listed, key=lambda m: self._records[m].waits_until(now))[:1]
-        return sorted(open_to_calls, key=lambda m: not self._due(m))
+        return sorted(open_to_calls, key=lambda m: not self._due(m, now))
 
-    def _due(self, model: str) -> bool:
+    def _due(self, model: str, now: float) -> bool:
         record = self._records.get(model)
-        return record is not None and record.open_until is not None
+        return record is not None and record.is_due(now)
 
     def _reason(self, record: _Record, now: float) -> str:
         wait_s = record.waits_until(now) - now

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conduit.engines.executor.health import (
     DEFAULT_COOLDOWN_S,
+    DOUBT_S,
     FAILURES_TO_OPEN,
     FIRST_BACKOFF_S,
     MAX_BACKOFF_S,
@@ -162,3 +163,16 @@ def test_whatever_happens_a_model_comes_back(events: list[tuple[str, float]]) ->
                 health.begin("m", now)
         assert (not health.allows("m", now)) == ("m" in health.blocked(now))
     assert health.allows("m", now + MAX_COOLDOWN_S)
+
+
+def test_a_model_that_failed_and_is_avoided_is_asked_once_more() -> None:
+    """Fewer failures than open the breaker, then nobody: one call in a while finds out."""
+    health = ModelHealth()
+    health.failed("a", 0.0)
+    assert health.order(["b", "a"], DOUBT_S - 1.0) == ["b", "a"]
+    assert not health.begin("a", DOUBT_S - 1.0)
+    assert health.order(["b", "a"], DOUBT_S) == ["a", "b"]
+    assert health.begin("a", DOUBT_S)
+    assert health.order(["b", "a"], DOUBT_S) == ["b", "a"]  # one call is enough
+    health.succeeded("a")
+    assert health.order(["b", "a"], 10 * DOUBT_S) == ["b", "a"]
