@@ -4,9 +4,10 @@
 
 First what the plugin adds to `import litellm`, imported and with its strategy loaded (least of 5);
 LiteLLM's own garbage is collected before, or it would be counted as ours. Then two figures, both
-CPU time per call: choosing a deployment alone, and a whole `acompletion` that a
-function of LiteLLM's own mock answers, callbacks and learning included. The two strategies take
-turns in blocks, so that a busy machine troubles both alike.
+CPU time per call: choosing a deployment alone, and a whole `acompletion` that a function of
+LiteLLM's own mock answers, callbacks and learning included. The two strategies take turns in
+blocks, so that a busy machine troubles both alike. Then one stream of two topics through LiteLLM's
+shuffle, its adaptive router and ours, and a thousand odd requests over HTTP.
 """
 
 import argparse
@@ -25,9 +26,35 @@ warnings.simplefilter("ignore")
 
 from litellm import Router  # noqa: E402  the environment comes first
 
+from benchmarks import results_page  # noqa: E402
+from conduit.testing.local_provider import (  # noqa: E402
+    LocalProvider,
+    SimulatedModel,
+    provider_questions,
+)
 from conduit_litellm import ConduitRoutingStrategy  # noqa: E402
 
+Figure = dict[str, Any]
+
 DEPLOYMENTS = 5
+TOPICS = ("units", "dates")
+EXPERTS = tuple(
+    SimulatedModel(f"{topic}-expert", 1.0, 1.0, skill={topic: 1.0, "*": 0.0}) for topic in TOPICS
+)
+ODD_MESSAGES: list[list[dict[str, Any]]] = [
+    [{"role": "user", "content": ""}],
+    [{"role": "user", "content": None}],
+    [{"role": "system", "content": "Be brief."}],
+    [{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}],
+    [{"role": "user", "content": "x" * 200_000}],
+    [{"role": "user", "content": "Look it up."},
+     {"role": "assistant", "content": None, "tool_calls": [
+         {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+     {"role": "tool", "tool_call_id": "1", "content": "found"}],
+    [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}]}],
+]  # fmt: skip
+ODD_INPUTS: list[Any] = ["", ["one", "two"], [[1, 2, 3]], [1, 2, 3]]
 BLOCK = 20
 TEXT = (
     "Which of these three contracts has the longest notice period, and what does it cost to leave?"
@@ -94,9 +121,10 @@ def added_by_import_s() -> tuple[float, float]:
     return min(imported), min(loaded)
 
 
-async def main(calls: int) -> None:
-    """Print the medians of both strategies and their difference."""
+async def overhead(calls: int) -> list[Figure]:
+    """Return the medians of both strategies, and of their difference block by block."""
     plain, ours = router_of(), router_of()
+    figures: list[Figure] = []
     with ConduitRoutingStrategy.setup_strategy(ours, ConduitRoutingStrategy(seed=1)) as strategy:
         for name, step in (("choose", choose), ("acompletion", call)):
             seen: dict[str, list[float]] = {"shuffle": [], "conduit": []}
@@ -106,18 +134,142 @@ async def main(calls: int) -> None:
                     if k >= 0:
                         seen[label].append(ms)
             added = statistics.median(b - a for a, b in zip(*seen.values(), strict=True))
-            p50 = {label: statistics.median(values) for label, values in seen.items()}
-            print(
-                f"{name:<12} simple-shuffle {p50['shuffle']:.3f} ms   conduit "
-                f"{p50['conduit']:.3f} ms   added p50 {added:.3f} ms CPU per call"
-            )
-        print(strategy.stats())
+            for label, values in seen.items():
+                figures.append(figure(f"{name}, {label}, CPU ms p50", statistics.median(values)))
+            figures.append(figure(f"{name}, added CPU ms p50", added, "<= 1"))
+        assert strategy.stats().fallbacks == 0
+    return figures
+
+
+def deployments(provider: LocalProvider, *, one_group: bool) -> list[dict[str, Any]]:
+    """Return a deployment of each simulated model, of one group or each of its own."""
+    return [
+        {
+            "model_name": "g" if one_group else model.name,
+            "litellm_params": {
+                "model": f"openai/{model.name}", "api_base": provider.base_url, "api_key": "k",
+                "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6,
+            },
+            "model_info": {"id": model.name},
+        }
+        for model in provider.models
+    ]  # fmt: skip
+
+
+def adaptive(provider: LocalProvider) -> Router:
+    """Return LiteLLM's adaptive router, with all weight on quality, over the same models."""
+    models = deployments(provider, one_group=False)
+    for entry in models:
+        entry["model_info"]["adaptive_router_preferences"] = {"quality_tier": 2, "strengths": []}
+    names = [entry["model_name"] for entry in models]
+    params = {
+        "model": "auto_router/adaptive_router",
+        "adaptive_router_default_model": names[0],
+        "adaptive_router_config": {
+            "available_models": names,
+            "weights": {"quality": 1.0, "cost": 0.0},
+        },
+    }
+    entry = {"model_name": "g", "litellm_params": params}
+    return Router(model_list=[*models, entry], num_retries=0)
+
+
+async def topics() -> list[Figure]:
+    """Return the share of right deployments per topic after 300 rated requests, for each way."""
+    figures: list[Figure] = []
+    with LocalProvider(EXPERTS).serve_in_thread() as provider:
+        conduit = ConduitRoutingStrategy(preferences="quality", seed=3)
+        ours = Router(model_list=deployments(provider, one_group=True), num_retries=0)
+        shuffle = Router(model_list=deployments(provider, one_group=True), num_retries=0)
+        with ConduitRoutingStrategy.setup_strategy(ours, conduit):
+            for name, router, rated in (
+                ("simple-shuffle", shuffle, None),
+                ("LiteLLM adaptive", adaptive(provider), None),
+                ("conduit", ours, conduit),
+            ):
+                shares = await right_shares(router, provider, rated)
+                hold = ">= 0.8" if rated is not None else None
+                figures += [
+                    figure(f"two topics, {name}, right on {topic}", share, hold)
+                    for topic, share in shares.items()
+                ]
+    return figures
+
+
+async def right_shares(
+    router: Router, provider: LocalProvider, rated: ConduitRoutingStrategy | None
+) -> dict[str, float]:
+    """Return how often the last 100 of 400 requests went to the expert of their topic."""
+    right: dict[str, list[bool]] = {topic: [] for topic in TOPICS}
+    for k, question in enumerate(provider_questions(TOPICS, n=400, seed=1)):
+        response = await router.acompletion(
+            model="g", messages=[{"role": "user", "content": question.prompt}]
+        )
+        good = provider.grade(question.prompt, response.choices[0].message.content)
+        if rated is not None:
+            rated.record_feedback(response, quality_score=float(good))
+        if k >= 300:
+            served = provider.requests[-1].model
+            right[question.topic].append(served == f"{question.topic}-expert")
+    return {topic: sum(r) / len(r) for topic, r in right.items()}
+
+
+async def odd() -> list[Figure]:
+    """Return how many of 1,000 odd requests were served over HTTP, each kind as often."""
+    served = 0
+    with LocalProvider(EXPERTS).serve_in_thread() as provider:
+        models = deployments(provider, one_group=True)
+        for entry in deployments(provider, one_group=True):
+            name = "text-embedding-3-small"
+            params = {**entry["litellm_params"], "model": f"openai/{name}"}
+            identity = {"id": "e-" + entry["model_info"]["id"]}
+            models.append({"model_name": "e", "litellm_params": params, "model_info": identity})
+        router = Router(model_list=models, num_retries=0)
+        with ConduitRoutingStrategy.setup_strategy(router) as strategy:
+            kinds = [*ODD_MESSAGES, *ODD_INPUTS]
+            for k in range(1000):
+                asked = kinds[k % len(kinds)]
+                if k % len(kinds) < len(ODD_MESSAGES):
+                    answer = await router.acompletion(model="g", messages=asked)
+                    served += bool(answer.choices)
+                else:
+                    served += bool((await router.aembedding(model="e", input=asked)).data)
+            fallbacks = strategy.stats().fallbacks
+    return [
+        figure("odd requests served of 1,000", served, "1000"),
+        figure("of them by LiteLLM's shuffle instead of a decision", fallbacks, "0"),
+    ]
+
+
+def figure(name: str, measured: float, hold: str | None = None) -> Figure:
+    """Return one row of the page."""
+    print(f"{name:<52} {measured:.4g}" + (f"   (to hold: {hold})" if hold else ""), flush=True)
+    return {"figure": name, "measured": measured, "to hold": hold}
+
+
+async def main(calls: int) -> None:
+    """Measure everything, print it, and keep it."""
+    imported, loaded = added_by_import_s()
+    rows = [
+        figure("import, added CPU s", imported, "<= 0.3"),
+        figure("import and the strategy, added CPU s", loaded),
+    ]
+    rows += await overhead(calls) + await topics() + await odd()
+    results_page.write("litellm", rows, title="The LiteLLM plugin", notes=NOTES)
+
+
+NOTES = [
+    "overhead: choosing among five deployments, and whole calls that LiteLLM's mock answers; both "
+    "strategies take turns in one process, in blocks of 20 calls.",
+    "two topics: two deployments, each right on one topic and wrong on the other; the last 100 of "
+    "400 requests count. Conduit hears of each answer whether it was right; LiteLLM's adaptive "
+    "router takes no ratings and learns from what it sees in conversations.",
+    "odd requests: empty text, no content, system only, an image, 200 KB, results of tools last, "
+    "empty parts, lists of texts and of tokens to embed; a simulated provider answers over HTTP.",
+]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=400)
-    options = parser.parse_args()
-    imported, loaded = added_by_import_s()
-    print(f"import       added {imported:.3f} s CPU to LiteLLM's own, loaded {loaded:.3f} s")
-    asyncio.run(main(options.calls))
+    asyncio.run(main(parser.parse_args().calls))

@@ -5,7 +5,7 @@ import math
 import struct
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeGuard
 
 from conduit.testing.provider_models import count_tokens
 
@@ -15,10 +15,7 @@ MAX_DIMENSIONS = 4_096
 
 def embeddings_body(request: Mapping[str, Any], model: str) -> tuple[dict[str, Any], int]:
     """Return the response to an embeddings request, and its tokens; ValueError when malformed."""
-    given = request["input"]
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-        raise ValueError("input must be a string or a list of strings")
+    texts = _texts(request["input"])
     wanted = request.get("dimensions")
     dim = DIMENSIONS if wanted is None else wanted
     if not isinstance(dim, int) or not 1 <= dim <= MAX_DIMENSIONS:
@@ -31,6 +28,18 @@ def embeddings_body(request: Mapping[str, Any], model: str) -> tuple[dict[str, A
     tokens = sum(map(count_tokens, texts))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": model, "usage": usage}, tokens
+
+
+def _texts(given: object) -> list[str]:
+    """Return the texts to embed; a list of tokens, which OpenAI takes as well, is one text."""
+    parts: list[Any] = given if isinstance(given, list) and not _are_tokens(given) else [given]
+    if not parts or not all(isinstance(part, str) or _are_tokens(part) for part in parts):
+        raise ValueError("input must be a string, or a list of strings or of tokens")
+    return [part if isinstance(part, str) else " ".join(map(str, part)) for part in parts]
+
+
+def _are_tokens(given: object) -> TypeGuard[list[int]]:
+    return isinstance(given, list) and bool(given) and all(type(part) is int for part in given)
 
 
 def vector_of(text: str, dim: int = DIMENSIONS) -> list[float]:

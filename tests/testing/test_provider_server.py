@@ -107,6 +107,25 @@ async def test_bodies_that_mean_nothing_are_refused(
     assert provider.requests == []
 
 
+@pytest.mark.parametrize(
+    ("given", "embedded"),
+    [("one", 1), (["one", "two"], 2), ([7, 8, 9], 1), ([[7, 8], [9]], 2)],
+)
+async def test_texts_and_tokens_are_embedded(
+    client: AsyncOpenAI, given: str | list[str] | list[int] | list[list[int]], embedded: int
+) -> None:
+    """Whatever OpenAI embeds is embedded: a text or tokens, one or several."""
+    made = await client.embeddings.create(model="good", input=given)
+    assert len(made.data) == embedded
+
+
+@pytest.mark.parametrize("given", [[], [[]], [["one"]], ["one", 2], 3])
+async def test_what_cannot_be_embedded_is_refused(client: AsyncOpenAI, given: object) -> None:
+    """Anything else is refused."""
+    with pytest.raises(openai.BadRequestError):
+        await client.embeddings.create(model="good", input=given)  # type: ignore[arg-type]
+
+
 async def test_an_unknown_model_is_not_found(provider: LocalProvider, client: AsyncOpenAI) -> None:
     """A model that is not simulated is a 404 in OpenAI's shape."""
     with pytest.raises(openai.NotFoundError) as caught:
