@@ -169,20 +169,25 @@ async def together(url: str, database_url: str) -> Row:
     }
 
 
-def pair_of(provider: LocalProvider, **options: Any) -> Service:
-    """Return a service over two equal models of a provider."""
+def pair_of(
+    provider: LocalProvider,
+    scores: tuple[float | None, float | None] = (None, None),
+    **options: Any,
+) -> Service:
+    """Return a service over two equal models of a provider, believed to be of these qualities."""
+    prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0}
     arms = [
-        ModelArm(m, base_url=provider.base_url, input_usd_per_mtok=1.0, output_usd_per_mtok=4.0)
-        for m in ("one", "two")
+        ModelArm(m, base_url=provider.base_url, quality=score, **prices)
+        for m, score in zip(("one", "two"), scores, strict=True)
     ]
     return Service(Router(arms, seed=3, environ={}), PydanticAIExecutor(), **options)
 
 
 async def dead_and_back() -> Row:
-    """Return how a pair answers while one is dead, and how soon the dead one is chosen again."""
+    """Return how a pair answers while the one believed better is dead, and how it comes back."""
     async with LocalProvider([SimulatedModel("one"), SimulatedModel("two")]) as provider:
         provider.set_fault("one", Fault(FaultKind.SERVER_ERROR))
-        async with pair_of(provider) as service:
+        async with pair_of(provider, (0.9, 0.85)) as service:
             first = []
             for i in range(100):
                 result = await service.complete(f"question {i}")
@@ -195,12 +200,17 @@ async def dead_and_back() -> Row:
                 if result.model == "one":
                     back_s = round(time.monotonic() - began, 1)
                 await asyncio.sleep(0.05)
+            await service.flush()
+            again = [
+                (await service.complete(f"and on {i}")).decision.selected_model for i in range(50)
+            ]
             blocked = service.health_of_models.blocked(time.monotonic())
     return {
         "what": "one of two models dead, 100 calls, then back",
         "answered": len(first),
         "dead one chosen after 50": f"{first[50:].count('one') / 50:.0%}",
         "answers again after s": back_s,
+        "first choice of the next 50": f"{again.count('one') / 50:.0%}",
         "still kept away": "one" in blocked,
         "target": "100, < 10 %, <= 60 s",
     }
