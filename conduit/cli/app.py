@@ -40,13 +40,19 @@ def conduit(
 
 
 app.command("route")(routing.route)
-app.command("explain")(routing.explain)
-app.command("models")(routing.models)
-app.command("stats")(routing.stats)
-app.command("demo")(demo.demo)
-app.command("replay")(evaluating.replay)
-app.command("calibrate")(evaluating.calibrate)
-app.command("forget")(databases.forget)
-app.command("quarantine")(databases.quarantine)
-app.command("doctor")(doctor.doctor)
-app.add_typer(databases.db, name="db")
+app.command("explain", short_help="Show how a decision of the past was made.")(routing.explain)
+app.command("models", short_help="List the known models: keys, prices, quality priors.")(
+    routing.models
+)
+app.command("stats", short_help="Show share, quality, spend and speed per model.")(routing.stats)
+app.command("demo", short_help="Watch Conduit learn, offline, with simulated models.")(demo.demo)
+app.command("replay", short_help="Replay your own table of answers.")(evaluating.replay)
+app.command("calibrate", short_help="Have every model answer your prompts, and start warm.")(
+    evaluating.calibrate
+)
+app.command("forget", short_help="Delete everything about a user.")(databases.forget)
+app.command("quarantine", short_help="Learn anew without a user, whose rows stay.")(
+    databases.quarantine
+)
+app.command("doctor", short_help="Check keys, database, Redis, versions and clock.")(doctor.doctor)
+app.add_typer(databases.db, name="db", short_help="Upgrade, check or prune the database.")
