@@ -2,7 +2,10 @@
 
 And how far quality estimates are from the truth where mostly the dissatisfied rate.
 
-python -m benchmarks.feedback [--orders N] [--half 0|1] [--only TABLE ...]
+python -m benchmarks.feedback [--orders N] [--half 0|1] [--only TABLE ...] [--kept]
+
+"Signals alone" is the same router without a rating: its reliabilities stay at their documented
+values. Orders, chance and seeds are the same for every way of being taught.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page
-from benchmarks.cells import LEARNING, code, keep
+from benchmarks.cells import CELLS, LEARNING, code, keep
 from benchmarks.tables import CARRIED
 from benchmarks.workloads import Workload, workloads
 from conduit.core.events import (
@@ -33,7 +36,7 @@ from conduit.core.events import (
 )
 from conduit.core.models import ModelArm, Preferences, as_vector
 from conduit.engines.learner import Learner
-from conduit.evaluation.plots import Line, line_chart
+from conduit.evaluation.plots import Line, svg_chart
 from conduit.evaluation.tables import ReplayTable
 from conduit.feedback.experience import SignalExperience
 
@@ -46,7 +49,7 @@ ORDERS = 24
 BLOCK = 12  # orders that are kept together, so that a run that was broken off goes on
 SEED = 3000
 CURVE = 120  # points
-DRAWN = (("llmrouter9", 0.1), ("routellm", 0.13))
+DRAWN = (("llmrouter9", 0.0), ("mmlu_pro", 0.1))
 PARTS_KEPT = ("whole", "last", "course")
 CODE = (
     *LEARNING,
@@ -54,7 +57,7 @@ CODE = (
     "conduit/feedback/kinds.py",
     "conduit/feedback/reliability.py",
 )
-DOCS = Path(__file__).parents[1] / "docs"
+IMAGES = Path(__file__).parents[1] / "docs" / "img"
 NOTES = [
     f"{RATED:.0%} of the decisions get a true rating, {LATE} queries late; signals are right "
     f"{RIGHT:.0%} of the time (an answer of graded quality q counts as good with probability q).",
@@ -214,13 +217,30 @@ def steps_of(n: int) -> NDArray[np.intp]:
 
 def measured(work: Workload, way: str, orders: int) -> Measured:
     """Return what came out of one way to be taught; orders that were run before are kept."""
-    blocks = []
-    for start in range(0, orders, BLOCK):
-        seeds = range(SEED + start, SEED + min(start + BLOCK, orders))
-        key = f"{code(CODE)} {work.digest} {way} {WAYS[way]} {seeds} {RIGHT} {CURVE}"
-        hashed = blake2b(key.encode(), digest_size=16).hexdigest()
-        blocks.append(keep(hashed, partial(_run_block, work, way, seeds)))
+    blocks = [
+        keep(_key(work, way, seeds), partial(_run_block, work, way, seeds))
+        for seeds in _seeds(orders)
+    ]
     return Measured(*(np.concatenate([np.array(b[k]) for b in blocks]) for k in PARTS_KEPT))
+
+
+def _seeds(orders: int) -> list[range]:
+    return [range(SEED + s, SEED + min(s + BLOCK, orders)) for s in range(0, orders, BLOCK)]
+
+
+def _key(work: Workload, way: str, seeds: range) -> str:
+    key = f"{code(CODE)} {work.digest} {way} {WAYS[way]} {seeds} {RIGHT} {CURVE}"
+    return blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def orders_kept(work: Workload, most: int) -> int:
+    """Return how many orders of a workload were run before, every way of them."""
+    kept = 0
+    for seeds in _seeds(most):
+        if not all((CELLS / f"{_key(work, way, seeds)}.json").exists() for way in WAYS):
+            break
+        kept += len(seeds)
+    return kept
 
 
 def _run_block(work: Workload, way: str, seeds: range) -> dict[str, Any]:
@@ -316,11 +336,14 @@ def draw(found: dict[str, Measured], work: Workload) -> None:
         for way, m in found.items()
         if way != "random"
     ]
-    chart = line_chart(
-        lines, x_label="queries", y_label="utility gained over random routing, per query"
+    picture = svg_chart(
+        lines,
+        x_label="queries",
+        y_label="utility gained over random routing, per query",
+        title=f"{work.title}: what each source teaches",
     )
-    wide = chart[chart.index("<svg") : chart.index("</svg>") + len("</svg>")]
-    (DOCS / f"feedback-{work.name}.svg").write_text(wide + "\n")
+    IMAGES.mkdir(exist_ok=True)
+    (IMAGES / f"feedback-{work.name}.svg").write_text(picture)
 
 
 def main() -> None:
@@ -329,21 +352,28 @@ def main() -> None:
     parser.add_argument("--half", type=int, choices=(0, 1), default=None)
     parser.add_argument("--orders", type=int, default=ORDERS)
     parser.add_argument("--only", nargs="*", help="names of tables; nothing is written then")
+    parser.add_argument("--kept", action="store_true", help="run nothing; write what was run")
     given = parser.parse_args()
     chosen = [w for w in workloads() if given.only is None or w.name in given.only]
     chosen = [w for w in chosen if w.name not in CARRIED]
     if given.half is not None:
         chosen = [Workload(w.name, w.cost_weight, rows=f"half {given.half}") for w in chosen]
     rows = [] if given.only else who_rates()
+    left = []
     for work in chosen:
-        found = {way: measured(work, way, given.orders) for way in WAYS}
+        orders = orders_kept(work, given.orders) if given.kept else given.orders
+        if not orders:
+            left.append(work.title)
+            continue
+        found = {way: measured(work, way, orders) for way in WAYS}
         for which, part in (("all queries", "whole"), ("the last quarter", "last")):
             rows.append(row_of(work.title, {w: getattr(m, part) for w, m in found.items()}, which))
             print(shown(rows[-1]), flush=True)
         if not given.only and given.half is None and (work.name, work.cost_weight) in DRAWN:
             draw(found, work)
     if not given.only and given.half is None and chosen:
-        results_page.write("feedback", rows, title="Dual feedback", notes=NOTES)
+        notes = [*NOTES, f"Not run: {', '.join(left)}."] if left else NOTES
+        results_page.write("feedback", rows, title="Dual feedback", notes=notes)
 
 
 def shown(row: dict[str, Any]) -> str:
