@@ -100,8 +100,9 @@ class NormalThompson:
     """A draw of each arm's utility from N(mean, v²·leverage), without a draw of weights.
 
     An arm that is hardly known, neither by a prior nor by outcomes, is drawn more widely: with n
-    observations behind it, wide_v²·(1/n − 1/ENOUGH) is added to the variance. A text of a new kind
-    does not widen the draw: what is learned of it is learned of every later one too.
+    observations behind it, (wide_v·(1/n − 1/ENOUGH))² is added to the variance, so that one that
+    was never asked is asked now and then beside one that never failed. A text of a new kind does
+    not widen the draw: what is learned of it is learned of every later one too.
     """
 
     v: float
@@ -111,7 +112,7 @@ class NormalThompson:
         sd: Floats = np.sqrt(view.leverage) * self.v
         if min(view.behind.tolist()) < ENOUGH:
             beyond = np.maximum(1.0 / np.maximum(view.behind, LEAST) - 1.0 / ENOUGH, 0.0)
-            sd = np.sqrt(sd * sd + self.wide_v**2 * beyond)
+            sd = np.sqrt(sd * sd + (self.wide_v * beyond) ** 2)
         return sd
 
     def select(self, view: View, rng: np.random.Generator) -> int:

@@ -100,7 +100,7 @@ def test_bounds_prefer_what_is_less_known(rule: Exploration) -> None:
 
 def test_what_is_hardly_known_is_drawn_widely() -> None:
     """The wide draw is of arms with few observations behind them, never of a text of a new kind."""
-    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.2)
+    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.5)
     known = view_of([0.6, 0.65], leverage=[0.03, 0.9], behind=[30.0, 10.0])
     unknown = view_of([0.6, 0.65], leverage=[0.03, 0.5], behind=[30.0, 2.0])
     np.testing.assert_array_equal(narrow.propensities(known), wide.propensities(known))
