@@ -21,13 +21,13 @@ table = ReplayTable(
 for policy in ("contextual_thompson", "thompson", "random"):
     print(replay(table, policy=policy, cost_weight=0.1, orders=3).summary())
 
-# contextual_thompson: quality 0.8022 ± 0.0219, $0.00138 per query
-#   after 100: utility 0.5723 ± 0.0089, regret 0.4333 ± 1.3090
-#   after 500: utility 0.7188 ± 0.0231, regret -57.7167 ± 11.0433
-#   after 600: utility 0.7332 ± 0.0201, regret -77.9167 ± 12.0445
+# contextual_thompson: quality 0.7950 ± 0.0495, $0.00164 per query
+#   after 100: utility 0.5815 ± 0.0203, regret -0.4833 ± 1.4214
+#   after 500: utility 0.7088 ± 0.0572, regret -52.7167 ± 29.2524
+#   after 600: utility 0.7131 ± 0.0576, regret -65.8333 ± 34.5609
 #   best single model (in hindsight): poet, utility 0.6033, quality 0.7033, $0.002
-#   best static mix at the same cost: quality 0.6496
-# thompson: quality 0.6822 ± 0.0120, $0.0018 per query
+#   best static mix at the same cost: quality 0.6720
+# thompson: quality 0.6806 ± 0.0113, $0.0018 per query
 #   …
 # random: quality 0.6672 ± 0.0179, $0.00151 per query
 #   …
