@@ -386,9 +386,9 @@ def main() -> None:
 TITLE = "The store under load, kills and outages"
 NOTES = [
     "rows and sqlite: four processes write 25,000 (10,000) rows each, with a tenth of repeats, and "
-    "each follows the log of all. The load is closed: 20 rows (SQLite: 32) are in flight per process, "
-    "which is enough to share commits; more of them only wait longer: 32 gave 5,900 to 6,700 rows/s "
-    "with a p99 of 104 to 113 ms.",
+    "each follows the log of all. The load is closed: 20 rows (SQLite: 32) are in flight per "
+    "process, enough to share commits; more of them only wait longer: 32 gave 5,900 to 6,700 "
+    "rows/s with a p99 of 104 to 113 ms.",
     "load_average is that of the machine at the end: rates and milliseconds depend on what else "
     "ran on its two cores, CPU time per acknowledged row (clients, replicas and PostgreSQL) less.",
 ]
