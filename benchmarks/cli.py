@@ -6,6 +6,7 @@ python -m benchmarks.cli
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,7 @@ def command_rows() -> list[dict[str, Any]]:
             cpu, wall = np.array([spent(arguments, folder) for _ in range(RUNS)]).T
             rows.append(
                 {
-                    "what": "conduit " + " ".join(arguments),
+                    "what": shlex.join(("conduit", *arguments)),
                     "CPU s, median": float(np.median(cpu)),
                     "wall s, least": float(wall.min()),
                     "hold, wall s": hold,
