@@ -33,6 +33,7 @@ from conduit.testing.local_provider import (  # noqa: E402
     provider_questions,
 )
 from conduit_litellm import ConduitRoutingStrategy  # noqa: E402
+from tests.litellm.oddities import ODD_INPUTS, ODD_MESSAGES  # noqa: E402
 
 Figure = dict[str, Any]
 
@@ -41,20 +42,6 @@ TOPICS = ("units", "dates")
 EXPERTS = tuple(
     SimulatedModel(f"{topic}-expert", 1.0, 1.0, skill={topic: 1.0, "*": 0.0}) for topic in TOPICS
 )
-ODD_MESSAGES: list[list[dict[str, Any]]] = [
-    [{"role": "user", "content": ""}],
-    [{"role": "user", "content": None}],
-    [{"role": "system", "content": "Be brief."}],
-    [{"role": "user", "content": [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}],
-    [{"role": "user", "content": "x" * 200_000}],
-    [{"role": "user", "content": "Look it up."},
-     {"role": "assistant", "content": None, "tool_calls": [
-         {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
-     {"role": "tool", "tool_call_id": "1", "content": "found"}],
-    [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}]}],
-]  # fmt: skip
-ODD_INPUTS: list[Any] = ["", ["one", "two"], [[1, 2, 3]], [1, 2, 3]]
 BLOCK = 20
 TEXT = (
     "Which of these three contracts has the longest notice period, and what does it cost to leave?"

@@ -14,6 +14,7 @@ from litellm.types.router import Deployment
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider
 from conduit_litellm import ConduitRoutingStrategy
 from tests.litellm.conftest import Deploy, ask, served_by
+from tests.litellm.oddities import ODD_INPUTS, ODD_MESSAGES
 
 
 def routed(models: list[dict[str, Any]], **options: Any) -> tuple[Router, ConduitRoutingStrategy]:
@@ -202,23 +203,14 @@ async def test_every_kind_of_call_is_routed(provider: LocalProvider, deploy: Dep
         assert sum(strategy.stats().decisions.values()) == 2
 
 
+# What no server needs to answer is decided all the same.
 ODD: list[Any] = [
+    *ODD_MESSAGES,
     [],
-    [{"role": "user", "content": ""}],
-    [{"role": "user", "content": None}],
-    [{"role": "system", "content": "Be brief."}],
-    [{"role": "user", "content": [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}],
-    [{"role": "user", "content": "x" * 200_000}],
-    [{"role": "user", "content": "Look it up."},
-     {"role": "assistant", "content": None, "tool_calls": [
-         {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
-     {"role": "tool", "tool_call_id": "1", "content": "found"}],
     [{"role": "user", "content": "\ud800 lone"}],
     [{"role": "user", "content": "\x00"}],
-    [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": ""}]}],
-]  # fmt: skip
-ODD_INPUTS: list[Any] = ["", [], ["one", "two"], [[1, 2, 3]], [1, 2, 3], None]
+]
+DECIDED_INPUTS: list[Any] = [*ODD_INPUTS, [], None]
 
 
 @pytest.mark.parametrize("how", ["async", "sync"])
@@ -227,7 +219,7 @@ async def test_odd_requests_are_all_decided(
 ) -> None:
     """A thousand odd requests get a deployment each, decided by us and not by the fallback."""
     router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
-    odd = [{"messages": m} for m in ODD] + [{"input": i} for i in ODD_INPUTS]
+    odd = [{"messages": m} for m in ODD] + [{"input": i} for i in DECIDED_INPUTS]
     with strategy:
         for k in range(500):
             request = {"model": "g", "request_kwargs": {}, **odd[k % len(odd)]}
@@ -243,6 +235,6 @@ async def test_odd_messages_are_served(provider: LocalProvider, deploy: Deploy) 
     """Odd messages that the provider takes come back answered."""
     router, strategy = routed([deploy("g", "gpt-4o", "a"), deploy("g", "gpt-4o-mini", "b")])
     with strategy:
-        for messages in ODD[3:7]:
+        for messages in ODD_MESSAGES[2:6]:
             response = await router.acompletion(model="g", messages=messages)
             assert response.choices[0].message.content is not None
