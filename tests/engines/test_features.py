@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -209,55 +208,30 @@ def test_every_text_has_a_finite_vector(text: str, repeats: int, task: str | Non
     assert np.abs(vector).max() <= 2.0
 
 
-def seconds(call: Callable[[], object], repeats: int, calls: int = 10) -> float:
-    """Return the CPU time of one call: the least of several measurements."""
-    measured = []
-    for _ in range(repeats):
-        start_s = time.thread_time()
-        for _ in range(calls):
-            call()
-        measured.append((time.thread_time() - start_s) / calls)
-    return min(measured)
-
-
-def test_signals_of_two_hundred_words_cost_little() -> None:
-    """200 words are read in far less than a millisecond; benchmarks/analysis.py has the figure."""
-    words = "The equilibrium of (x+2)*3 = 9, which quick foxes derive in 1999, is a question. "
-    text = " ".join((words * 20).split()[:200])
-    surface_signals(text)
-    assert seconds(lambda: surface_signals(text), repeats=60) < 1e-3
-
-
 @pytest.mark.parametrize(
     "unit",
     [
-        "a",
-        "\n",
-        " ",
-        "(",
-        "\nA. ",
-        " A. B. C.",
-        "1. ",
-        "User: ",
-        "'A' ",
-        "__",
-        "\n \n - ",
-        "你",
+        "a", "\n", " ", "(", "\nA. ", " A. B. C.", "1. ", "User: ", "'A' ", "__", "\n \n - ", "你",
         "`",
     ],
-)
-def test_time_is_linear_in_the_clipped_length(unit: str) -> None:
-    """Four times the text takes at most eight times the time, whatever the text is made of."""
-    short, long = (unit * (length // len(unit)) for length in (1_000, 4_000))
-    short_s = seconds(lambda: surface_signals(short), repeats=20, calls=3)
-    assert seconds(lambda: surface_signals(long), repeats=20, calls=3) < 8 * short_s + 20e-6
+)  # fmt: skip
+def test_no_text_makes_reading_hang(unit: str) -> None:
+    """Whatever a text is made of, it is read; `benchmarks/parts.py` has how the time grows."""
+    text = (unit * 4_000)[:4_000]
+    began_s = time.thread_time()
+    assert np.isfinite(surface_signals(text).values).all()
+    assert time.thread_time() - began_s < 0.5  # mostly a fraction of a millisecond
 
 
-def test_a_megabyte_costs_no_more_than_its_ends() -> None:
-    """A text of a million characters is read as fast as one of 4,000."""
-    short, long = "word " * 800, "word " * 200_000
-    short_s = seconds(lambda: surface_signals(short), repeats=20, calls=3)
-    assert seconds(lambda: surface_signals(long), repeats=20, calls=3) < 3 * short_s + 20e-6
+def test_of_a_long_text_only_the_ends_are_read() -> None:
+    """The middle of a million characters costs nothing: whatever it is, nothing changes."""
+    ends = "Name three rivers. " * 200, "\nUser: which of them is the longest?" * 200
+    plain, odd = (
+        surface_signals(ends[0] + middle * (1_000_000 // len(middle)) + ends[1])
+        for middle in ("word ", "\nA. `")
+    )
+    np.testing.assert_array_equal(plain.values, odd.values)
+    assert plain.turns == odd.turns > 0
 
 
 # --- the vector ------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -247,19 +246,6 @@ def test_a_trace_holds_no_word_of_the_query() -> None:
     assert "Ludmilla" not in shown
     assert "pregnant" not in shown
     assert trace("Is Ludmilla pregnant?", user=None).wording.matter == b""
-
-
-@pytest.mark.parametrize("size", [100, 2_000, 100_000])
-def test_comparing_takes_little_time(size: int) -> None:
-    """A trace and its comparison with eight earlier queries take a few milliseconds at most."""
-    text = " ".join(f"word{i % 700} and another{i % 300}" for i in range(size // 15))
-    earlier = [trace(f"{i} {text}", blind=True, decision_id=str(i)) for i in range(8)]
-    spent = []
-    for _ in range(5):
-        start = time.process_time()
-        retry_signal(trace(text, at_s=1.0, blind=True), earlier)
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.01
 
 
 def test_a_long_text_is_compared_by_its_head_middle_and_tail() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -383,28 +382,3 @@ async def test_a_burst_of_failures_is_one_piece_of_news() -> None:
     models.executor = FunctionExecutor(fail)
     await asyncio.gather(*(models.serve() for _ in range(100)))
     assert [r.quality for r in models.records if r.model == "a"].count(0.0) == FAILURES_TO_OPEN
-
-
-def cost_of_the_chain_s(run: Callable[[], Any], calls: int = 2_000) -> float:
-    """Return the CPU seconds of one call."""
-
-    async def repeat() -> None:
-        for _ in range(calls):
-            await run()
-
-    started = time.process_time()
-    asyncio.run(repeat())
-    return (time.process_time() - started) / calls
-
-
-def test_the_chain_costs_next_to_nothing() -> None:
-    """Beside a model call, fallback and health take less than a tenth of a millisecond."""
-    executor, health, call = FunctionExecutor(lambda *_: "4"), ModelHealth(), Call("?")
-    bare = min(cost_of_the_chain_s(lambda: executor.execute(ARMS[0], call)) for _ in range(3))
-    chained = min(
-        cost_of_the_chain_s(
-            lambda: run_chain(executor, ARMS, call, deadline=time.monotonic() + 10.0, health=health)
-        )
-        for _ in range(3)
-    )
-    assert chained - bare < 100e-6
