@@ -15,7 +15,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.servers import PostgresServer, RedisServer, ServerProcess, alive, wait_until
+from tests.servers import (
+    STOP_TIMEOUT_S,
+    PostgresServer,
+    RedisServer,
+    ServerProcess,
+    alive,
+    wait_until,
+)
 
 SERVERS = [PostgresServer, RedisServer]
 ROOT = Path(__file__).parent.parent
@@ -71,7 +78,7 @@ def test_close_leaves_no_process_and_no_files(kind: type[ServerProcess]) -> None
 
 
 def test_a_paused_server_can_be_stopped(server: ServerProcess) -> None:
-    """Stopping and killing work on a server that SIGSTOP froze, within seconds."""
+    """Stopping works on a server that SIGSTOP froze, without waiting until it is killed."""
     processes = family(server)
     server.pause()
     assert wait_until(
@@ -80,7 +87,7 @@ def test_a_paused_server_can_be_stopped(server: ServerProcess) -> None:
     )
     started = time.monotonic()
     server.stop()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < STOP_TIMEOUT_S
     assert not any(alive(process) for process in processes)
 
 

@@ -136,13 +136,11 @@ async def test_a_network_that_swallows_everything(
         decision = a_decision("r")
         await store.append(a_row(decision, "before", decision=decision))
         await proxy.set(Faults(blackhole=True))
-        start_s = time.perf_counter()
-        unsure = await store.append(a_row(decision, "unsure"))
-        assert unsure.status == "journaled"
-        assert time.perf_counter() - start_s < 2
-        start_s = time.perf_counter()
-        assert (await store.append(a_row(decision, "at once"))).status == "journaled"
-        assert time.perf_counter() - start_s < 0.2
+        async with asyncio.timeout(30):
+            unsure = await store.append(a_row(decision, "unsure"))
+            assert unsure.status == "journaled"
+            monkeypatch.setattr(sessions, "COMMIT_TIMEOUT_S", 3_600.0)  # nobody waits for it again
+            assert (await store.append(a_row(decision, "at once"))).status == "journaled"
         with pytest.raises(StorageUnavailable):
             await store.tail("r")
         await proxy.set(Faults())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from conduit.engines.executor.base import Answer, Call, FunctionExecutor
 from conduit.engines.executor.chain import AttemptRecord, Served, run_chain
 from conduit.engines.executor.failures import MEANINGS
 from conduit.engines.executor.health import FAILURES_TO_OPEN, ModelHealth
-from tests.engines.executor.conftest import Stalls
+from tests.jumping import clock, jumping
 
 ARMS = [ModelArm("a"), ModelArm("b"), ModelArm("c")]
 
@@ -46,7 +45,8 @@ class Models:
 
     async def serve(self, timeout_s: float | None = None, **options: Any) -> Served:
         """Run the chain over a, b and c."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        now = options.setdefault("clock", clock)
+        deadline = None if timeout_s is None else now() + timeout_s
         return await run_chain(
             self.executor,
             options.pop("arms", ARMS),
@@ -128,33 +128,35 @@ async def test_a_failure_says_what_it_took() -> None:
 # Time
 
 
-async def test_a_model_that_hangs_leaves_time_for_the_next(stalls: Stalls) -> None:
+@jumping
+async def test_a_model_that_hangs_leaves_time_for_the_next() -> None:
     """The first attempt may use two thirds of the deadline while another candidate is left."""
-    models = Models(a=60.0)
-    started = time.monotonic()
+    models, started = Models(a=60.0), clock()
     served = await models.serve(0.3)
     assert served.answer.data == "from b"
-    assert 0.19 <= time.monotonic() - started < 0.2 + stalls.late()
+    assert clock() - started == pytest.approx(2 / 3 * 0.285)  # 0.3 without what ends the last one
     assert (models.records[0].failure, models.records[0].quality) == ("timeout", 0.0)
 
 
+@jumping
 async def test_the_last_candidate_has_all_the_time_that_is_left() -> None:
     """Nothing is held back for nobody."""
-    models = Models(a=0.25)
+    models = Models(a=0.28)
     served = await models.serve(0.3, arms=ARMS[:1])
     assert served.answer.data == "late from a"
 
 
+@jumping
 @pytest.mark.parametrize("fallback", [True, False])
-async def test_the_deadline_holds_for_all_attempts_together(stalls: Stalls, fallback: bool) -> None:
-    """However many models hang, the caller waits for one deadline and 50 ms at most."""
-    models = Models(a=60.0, b=60.0, c=60.0)
-    started = time.monotonic()
+async def test_the_deadline_holds_for_all_attempts_together(fallback: bool) -> None:
+    """However many models hang, the caller waits for one deadline, and not much less."""
+    models, started = Models(a=60.0, b=60.0, c=60.0), clock()
     with pytest.raises(ConduitError):
         await models.serve(0.3, fallback=fallback)
-    assert 0.27 <= time.monotonic() - started <= 0.3 + stalls.late()
+    assert 0.28 <= clock() - started <= 0.3
 
 
+@jumping
 async def test_a_timeout_in_too_little_time_teaches_nothing() -> None:
     """What an attempt could not do with the rest of the time says nothing about its model."""
     models = Models(a=60.0, b=60.0, c=60.0)
@@ -170,24 +172,29 @@ async def test_a_timeout_in_too_little_time_teaches_nothing() -> None:
 async def test_what_was_not_tried_is_said() -> None:
     """A candidate for whom no time was left is listed as not tried."""
 
+    now = [0.0]
+
     def block(_model: str, _prompt: Any) -> str:
-        time.sleep(0.06)  # a call that cannot be interrupted
+        now[0] += 0.06  # a call that cannot be interrupted
         raise ConnectionError
 
     with pytest.raises(AllModelsFailed) as caught:
-        await run_chain(FunctionExecutor(block), ARMS, Call("?"), deadline=time.monotonic() + 0.05)
+        await run_chain(
+            FunctionExecutor(block), ARMS, Call("?"), deadline=0.05, clock=lambda: now[0]
+        )
     assert [a.kind for a in caught.value.attempts][1:] == ["not_tried", "not_tried"]
 
 
-async def test_the_calls_own_timeout_limits_one_attempt(stalls: Stalls) -> None:
+@jumping
+async def test_the_calls_own_timeout_limits_one_attempt() -> None:
     """`Call.timeout_s` holds for each attempt, the deadline for all."""
-    models = Models(a=60.0)
-    started = time.monotonic()
+    models, started = Models(a=60.0), clock()
     await models.serve(10.0, call=Call("?", timeout_s=0.1))
-    assert time.monotonic() - started < 0.1 + stalls.late()
+    assert clock() - started == pytest.approx(0.1)
 
 
-async def test_an_executor_that_ignores_its_timeout_is_cut_off(stalls: Stalls) -> None:
+@jumping
+async def test_an_executor_that_ignores_its_timeout_is_cut_off() -> None:
     """The chain keeps the deadline for executors that do not."""
 
     class Deaf(FunctionExecutor):
@@ -198,7 +205,7 @@ async def test_an_executor_that_ignores_its_timeout_is_cut_off(stalls: Stalls) -
             await asyncio.sleep(60.0)
             raise AssertionError
 
-    started, records = time.monotonic(), list[AttemptRecord]()
+    started, records = clock(), list[AttemptRecord]()
     with pytest.raises(AllModelsFailed):
         await run_chain(
             Deaf(lambda *_: ""),
@@ -206,8 +213,9 @@ async def test_an_executor_that_ignores_its_timeout_is_cut_off(stalls: Stalls) -
             Call("?"),
             deadline=started + 0.1,
             on_attempt=records.append,
+            clock=clock,
         )
-    assert time.monotonic() - started <= 0.1 + stalls.late()
+    assert clock() - started <= 0.12  # its own timeout would have come first, and told more
     assert records[0].error is not None
     assert records[0].error.__context__ is None
 
@@ -225,7 +233,7 @@ async def test_a_cancelled_call_teaches_nothing() -> None:
         await task
     assert models.asked == ["a"]
     assert [(r.failure, r.quality) for r in models.records] == [("cancelled", None)]
-    assert models.health.allows("a", time.monotonic())
+    assert models.health.allows("a", clock())
 
 
 class CallersError(Exception):
@@ -303,15 +311,15 @@ async def test_a_recovered_model_is_back_within_a_minute() -> None:
     assert (await models.serve(clock=clock)).arm.id == "a"
 
 
-async def test_a_probe_gets_less_time(stalls: Stalls) -> None:
+@jumping
+async def test_a_probe_gets_less_time() -> None:
     """A model that may well still hang does not take two thirds of somebody's deadline."""
-    models, now = Models(a=60.0), time.monotonic()
+    models, started = Models(a=60.0), clock()
     for _ in range(FAILURES_TO_OPEN):
-        models.health.failed("a", now - 100.0)
-    started = time.monotonic()
+        models.health.failed("a", started - 100.0)
     served = await models.serve(0.3)
     assert served.arm.id == "b"
-    assert time.monotonic() - started < 0.1 + stalls.late()
+    assert clock() - started == pytest.approx(1 / 3 * 0.285)
     assert models.records[0].probe
 
 
@@ -336,7 +344,7 @@ async def test_requests_that_nobody_answers_open_nothing(kind: str) -> None:
         with pytest.raises(AllModelsFailed):
             await models.serve()
     assert models.asked.count("a") == 10
-    assert not models.health.blocked(time.monotonic())
+    assert not models.health.blocked(clock())
 
 
 @pytest.mark.parametrize("kind", DOUBTFUL)
@@ -352,7 +360,7 @@ async def test_requests_that_only_one_model_refuses_open_it(kind: str) -> None:
 async def test_blocked_models_are_listed_with_their_reasons() -> None:
     """The error says which models were not tried, and why."""
     models = Models(a="server_error", b="bad_request")
-    models.health.rate_limited("a", time.monotonic(), 60.0)
+    models.health.rate_limited("a", clock(), 60.0)
     with pytest.raises(AllModelsFailed) as caught:
         await models.serve(arms=ARMS[:2])
     kinds = {a.model: (a.kind, a.cause) for a in caught.value.attempts}
@@ -365,7 +373,7 @@ async def test_when_all_are_blocked_one_is_still_asked() -> None:
     """A request never fails without having asked anybody."""
     models = Models()
     for arm in ARMS:
-        models.health.rate_limited(arm.id, time.monotonic(), 60.0)
+        models.health.rate_limited(arm.id, clock(), 60.0)
     assert (await models.serve()).answer.data == "from a"
 
 
