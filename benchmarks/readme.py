@@ -10,7 +10,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,7 +20,19 @@ OURS = "contextual_thompson"
 SHOWN = (100, 500, 2_000)  # queries
 CALIBRATED = 300  # prompts
 
+TOPICS = ("units", "dates")  # of the plugin's benchmark
+
 Row = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    found: str
+    hold: str
+    beside: str
+    by: str  # the benchmark
 
 
 def renew() -> None:
@@ -35,7 +47,8 @@ def renew() -> None:
 
 def measured() -> str:
     """Return the tables, and what they say of how much traffic learning needs."""
-    parts = [_table(("what", "measured", "to hold", "command"), list(_times()))]
+    columns = ("what", "Conduit", "to hold", "beside it", "command")
+    parts = [_table(columns, [(*line[:4], _by(line.by)) for line in _measured()])]
     learning = _read("learning").get("cells", [])
     if learning:
         parts += [
@@ -69,38 +82,110 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def _times() -> Iterator[tuple[str, str, str, str]]:
-    """Yield a row for every time, size and budget that there is a result of."""
-    for row in _read("route").get("rows", []):
-        found, hold = row.get("found"), row.get("hold")
-        if found is not None and _is_shown(row["figure"]):
-            who = "" if row["router"] == "conduit" else f"{row['router']}: "
-            held = "" if hold is None else f"{hold:g}"
-            yield who + row["figure"], f"{found:.3g}", held, _by("route")
-    for row in _read("core").get("rows", []):
-        if row.get("models") in (5, 50) and row.get("features") == 29:
-            window = "p50 CPU µs" if "decide p50 µs" in row else "CPU µs p50, quietest window"
-            figure = " / ".join(
-                f"{row.get(f'{act} µs p50 quietest', row.get(f'{act} p50 µs')):.0f}"
-                for act in ("decide", "apply")
-            )
-            what = f"`decide` / `apply`, {row['models']} models, {window}"
-            yield what, figure, "30 / 30" if row["models"] == 5 else "100 / 100", _by("core")
-        if (row.get("models"), row.get("features")) == (5, 37):
-            yield "state of 5 models, KB", f"{row['state KB']:.0f}", "100", _by("core")
-    for row in _read("cli").get("rows", []):
-        if "hold, wall s" in row:
-            what, cpu = f"`{row['what']}`, cold, CPU s", f"{row['CPU s, median']:.2f}"
-            yield what, cpu, f"{row['hold, wall s']:g} (wall, idle)", _by("cli")
+def _measured() -> Iterator[Line]:
+    """Yield a line for every time, size and budget that there is a result of."""
+    yield from _routes()
+    yield from _core()
+    for what, hold in (("conduit --help", 0.5), ("conduit route 'What is 2+2?'", 1.5)):
+        if row := _first("cli", what=what):
+            wall = f"{row['wall s, least']:.2f}"
+            yield Line(f"`{what}` from a cold shell, wall s", wall, f"{hold:g}", "", "cli")
+    yield from _service()
+    yield from _stored()
+    yield from _litellm()
     for row in _read("pacing").get("rows", []):
         if row["priors"] == "±0.05" and row["budget"].startswith("0.5"):
-            what = f"quality at half the dearest model's cost, {row['table']}; best static mix"
-            yield what, f"{row['quality']:.3f}; {row['static mix']:.3f}", "", _by("pacing")
+            what = f"quality at half the dearest model's cost, {row['table']}"
+            mix = f"best static mix: {row['static mix']:.3f}"
+            yield Line(what, f"{row['quality']:.3f}", "", mix, "pacing")
 
 
-def _is_shown(figure: str) -> bool:
-    """Whether a figure of the route stands in the README: no size, and of times the median."""
-    return figure != "KB" and not figure.endswith(("all", "p99 quietest", "p99 CPU ms"))
+def _routes() -> Iterator[Line]:
+    """Yield what importing and routing cost, the latter beside the peers."""
+    rows = _read("route").get("rows", [])
+    for row in rows:
+        if row["router"] != "conduit" or row.get("hold") is None:
+            continue
+        beside = [
+            f"{other['router']} ({other['does'].split(',')[0]}) {other['found']:.3g}"
+            for other in rows
+            if other["router"] != "conduit" and other["figure"] == row["figure"]
+        ]
+        if not row["figure"].endswith(("KB", "p99 quietest")):
+            hold = f"{row['hold']:g}"
+            yield Line(row["figure"], f"{row['found']:.3g}", hold, "; ".join(beside), "route")
+
+
+def _core() -> Iterator[Line]:
+    """Yield what deciding and learning cost without the text, beside a peer."""
+    for models, hold in ((5, "30 / 30"), (50, "100 / 100")):
+        ours = _first("core", learner="conduit", models=models, features=29)
+        theirs = _first("core", learner="ParetoBandit", models=models, features=29)
+        if ours:
+            what = f"`decide` / `apply`, {models} models, 29 features, CPU µs p50 quietest"
+            beside = f"ParetoBandit {_acts(theirs)}" if theirs else ""
+            yield Line(what, _acts(ours), hold, beside, "core")
+    if row := _first("core", learner="conduit", models=5, features=37):
+        yield Line("state of 5 models, KB", f"{row['state KB']:.0f}", "100", "", "core")
+
+
+def _acts(row: Row) -> str:
+    return " / ".join(f"{row[f'{act} µs p50 quietest']:.0f}" for act in ("decide", "apply"))
+
+
+def _service() -> Iterator[Line]:
+    """Yield what a completion costs beside PydanticAI alone."""
+    for kind in ("text", "typed"):
+        if row := _first("service", what=f"CPU per call, {kind}", log="memory"):
+            what = f"`service.complete` over real HTTP, {kind}, added CPU ms p50"
+            beside = f"PydanticAI alone {row['PydanticAI ms']:.1f}"
+            yield Line(what, f"{row['added p50 ms']:.1f}", "2", beside, "service")
+
+
+def _stored() -> Iterator[Line]:
+    """Yield how fast feedback is kept, and that none is lost."""
+    figures = (
+        ("rows", "acknowledged_per_s", "feedback through PostgreSQL, 4 processes, per s"),
+        ("rows", "ack_p99_ms", "the same, until it is acknowledged, ms p99"),
+        ("kills", "acknowledged_and_lost", "acknowledged and lost in 20 rounds of kills"),
+        ("start", "from_snapshot_and_tail_s", "a new replica after 100,000 events, s"),
+    )
+    for bench, figure, what in figures:
+        if row := _first("storage", bench=bench, figure=figure):
+            found = row["measured"]
+            shown = f"{found:,.0f}" if float(found).is_integer() else f"{found:.3g}"
+            hold = str(row["to hold"]).split(" on ")[0]
+            yield Line(what, shown, hold.lstrip("<>= "), "", "storage")
+
+
+def _litellm() -> Iterator[Line]:
+    """Yield what the plugin costs and learns, beside LiteLLM's own strategies."""
+    for act in ("choose", "acompletion"):
+        if row := _first("litellm", figure=f"{act}, added CPU ms p50"):
+            shuffle = _first("litellm", figure=f"{act}, shuffle, CPU ms p50") or row
+            what = f"LiteLLM plugin, `{act}`, added CPU ms p50"
+            beside = f"simple-shuffle alone {shuffle['measured']:.2g}"
+            yield Line(what, f"{row['measured']:.2g}", "1", beside, "litellm")
+    found = {
+        who: [_first("litellm", figure=f"two topics, {who}, right on {t}") for t in TOPICS]
+        for who in ("conduit", "LiteLLM adaptive", "simple-shuffle")
+    }
+    if all(all(rows) for rows in found.values()):
+        shown = {
+            who: " / ".join(f"{row['measured']:.0%}" for row in rows if row)
+            for who, rows in found.items()
+        }
+        beside = "; ".join(f"{who} {what}" for who, what in list(shown.items())[1:])
+        what = "LiteLLM plugin, right deployment per topic after 300 requests"
+        yield Line(what, shown["conduit"], "80%", beside, "litellm")
+
+
+def _first(name: str, **wanted: object) -> Row | None:
+    """Return the first row of a result that says so, where there is one."""
+    for row in _read(name).get("rows", []):
+        if all(row.get(key) == value for key, value in wanted.items()):
+            return row  # type: ignore[no-any-return]
+    return None
 
 
 def _by(name: str) -> str:
