@@ -147,6 +147,10 @@ class OutputInvalid(ExecutionError):
         self.retries = retries
 
 
+# Kinds of failure in which the model did answer, badly; the others say that it was not there.
+ANSWERED_BADLY = frozenset({"invalid_output", "content_filter"})
+
+
 class AllModelsFailed(ExecutionError):
     """Every model that was tried failed."""
 

@@ -105,7 +105,7 @@ class FeedbackCollector:
                 implicit = self._shown_by(attempt, request.query)
                 if implicit is not None:
                     kept.append(self._router.keep(request.decision, implicit, model=attempt.model))
-                for past in self.outages.ended(request.decision, attempt, self._clock()):
+                for past in self.outages.ended(request.decision, attempt):
                     taken_back = withdrawal(past, attempt.model)
                     kept.append(self._router.keep(past, taken_back, model=attempt.model))
             if number % AT_A_STRETCH == 0:

@@ -27,7 +27,7 @@ from conduit.engines.executor.leftovers import Leftovers, Overdue
 # While another candidate is left, an attempt may take this much of the time that remains, so that
 # a model that hangs leaves some for the next.
 ATTEMPT_SHARE = 2 / 3
-PROBE_SHARE = 1 / 3  # a probe of a model that was down gets less: it will often fail
+PROBE_SHARE = 1 / 3  # a first probe of a model that was down gets less: it will often fail
 FAIR_SHARE = 1 / 2  # of the whole time; a timeout with less says nothing about quality
 MIN_ATTEMPT_S = 0.005  # with less left, no attempt is worth starting
 GRACE_S = 0.02  # an executor's own timeout comes first, and tells more
@@ -46,6 +46,7 @@ class AttemptRecord:
     quality: float | None = None  # what a failure teaches; an answer is judged by its signals
     probe: bool = False
     first_choice: bool = True
+    began_at: float = 0.0  # on the clock of the chain
     error: ExecutionError | None = field(default=None, repr=False)
 
 
@@ -124,7 +125,8 @@ class _Chain:
         probe = self._health.begin(arm.id, now)
         limit_s = None if left_s is None else left_s - min(END_SHARE * left_s, END_S)
         if limit_s is not None and self._waiting:
-            limit_s *= PROBE_SHARE if probe else ATTEMPT_SHARE
+            short = probe and not self._health.has_time(arm.id)
+            limit_s *= PROBE_SHARE if short else ATTEMPT_SHARE
         whole_s = None if self.deadline is None else self.deadline - self._started
         if self.call.timeout_s is not None:
             limit_s = self.call.timeout_s if limit_s is None else min(limit_s, self.call.timeout_s)
@@ -167,7 +169,9 @@ class _Chain:
         unfair = error.kind == "timeout" and not attempt.fair
         if means.doubtful:
             self._doubtful.append(attempt)
-        news = self._note_health(attempt, error, trips=means.trips and not unfair)
+        # A probe that was not answered found nothing, however little time it had.
+        trips = means.trips and (attempt.probe or not unfair)
+        news = self._note_health(attempt, error, trips=trips)
         self.failed.append(
             Attempt(attempt.arm.id, error.kind, str(error), self._clock() - attempt.started)
         )
@@ -183,7 +187,10 @@ class _Chain:
         if error.kind == "rate_limited" or retry_after_s is not None:
             self._health.rate_limited(model, now, retry_after_s)
         if trips:
-            return self._health.failed(model, now, probe=attempt.probe)
+            # Asked again after as long as the failure took: whether it was an accident or an outage
+            # is soon known, and a model that hangs does not hold up one caller after the other.
+            took_s = now - attempt.started
+            return self._health.failed(model, now, probe=attempt.probe, doubt_s=took_s)
         if attempt.probe:
             self._health.abandoned(model)
         return True
@@ -212,6 +219,7 @@ class _Chain:
             quality=quality,
             probe=attempt.probe,
             first_choice=attempt.first_choice,
+            began_at=attempt.started,
             error=error,
         )
         telemetry.attempted(record)

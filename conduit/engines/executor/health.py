@@ -9,7 +9,7 @@ FAILURES_TO_OPEN = 3  # in a row
 FIRST_BACKOFF_S = 1.0  # doubles with every probe that fails
 MAX_BACKOFF_S = 30.0  # so that a model that has recovered is asked again within a minute
 PROBE_EXPIRES_S = 30.0  # a probe nobody reported on does not keep its model away for longer
-DOUBT_S = 10.0  # after which a model whose last call failed is asked once more, if nobody did
+DOUBT_S = 10.0  # after which, at the latest, a model whose last call failed is asked once more
 DEFAULT_COOLDOWN_S = 5.0  # for a 429 that does not say how long
 MAX_COOLDOWN_S = 120.0
 
@@ -17,10 +17,11 @@ MAX_COOLDOWN_S = 120.0
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
-    failed_at: float = 0.0
+    doubted_until: float = 0.0  # closed, and its last call failed
     backoff_s: float = 0.0
     open_until: float | None = None  # None: closed
     probing_until: float | None = None
+    probes: int = 0  # in a row that failed
     cooling_until: float = 0.0
     rate_limits: int = 0  # in a row, without a word on how long
 
@@ -32,7 +33,7 @@ class _Record:
         if self.open_until is not None:
             return True
         asked = self.probing_until is not None and self.probing_until > now
-        return self.failures > 0 and not asked and now - self.failed_at >= DOUBT_S
+        return self.failures > 0 and not asked and now >= self.doubted_until
 
     def waits_until(self, now: float) -> float:
         """Return the time from which the model may be asked; not later than now if it may be."""
@@ -79,23 +80,37 @@ class ModelHealth:
         record.probing_until = now + PROBE_EXPIRES_S
         return True
 
+    def has_time(self, model: str) -> bool:
+        """Return whether the next call may take its time: of an open model, every second may.
+
+        A short probe holds up nobody for long, but a slow model would never pass one.
+        """
+        record = self._records.get(model)
+        return record is None or record.open_until is None or record.probes % 2 == 1
+
     def succeeded(self, model: str) -> None:
         """Note an answer: the model is healthy."""
         record = self._records.get(model)
         if record is not None:
             self._records[model] = _Record(cooling_until=record.cooling_until)
 
-    def failed(self, model: str, now: float, *, probe: bool = False) -> bool:
-        """Note a failure; True when it is news, False when the model was known to be down."""
+    def failed(
+        self, model: str, now: float, *, probe: bool = False, doubt_s: float = DOUBT_S
+    ) -> bool:
+        """Note a failure; True when it is news, False when the model was known to be down.
+
+        After `doubt_s` the model is asked once more, whether or not anybody would choose it.
+        """
         record = self._records.setdefault(model, _Record())
         if record.open_until is not None:
             if probe:
+                record.probes += 1
                 record.backoff_s = min(record.backoff_s * 2.0, self._max_backoff_s)
                 record.open_until = now + record.backoff_s
                 record.probing_until = None
             return False
         record.failures += 1
-        record.failed_at = now
+        record.doubted_until = now + min(doubt_s, DOUBT_S)
         record.probing_until = None
         if record.failures >= self._failures_to_open:
             record.backoff_s = self._first_backoff_s

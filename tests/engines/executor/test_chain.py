@@ -283,11 +283,11 @@ async def test_one_outage_is_three_failures_not_thousands() -> None:
     for _ in range(600):
         now += 1.0
         await models.serve(clock=clock)
-    zeros = [r for r in models.records if r.model == "a" and r.quality == 0.0]
-    probes = [r for r in models.records if r.probe]
-    assert len(zeros) == FAILURES_TO_OPEN
+    failures = [r for r in models.records if r.model == "a"]
+    news, probes = failures[:FAILURES_TO_OPEN], failures[FAILURES_TO_OPEN:]
+    assert {r.quality for r in news} == {0.0}
     assert 20 <= len(probes) <= 30
-    assert {r.quality for r in probes} == {None}
+    assert {(r.probe, r.quality) for r in probes} == {(True, None)}
 
 
 async def test_a_recovered_model_is_back_within_a_minute() -> None:
@@ -309,6 +309,18 @@ async def test_a_recovered_model_is_back_within_a_minute() -> None:
         await models.serve(clock=clock, arms=order)
         assert now - recovered_at < 60.0
     assert (await models.serve(clock=clock)).arm.id == "a"
+
+
+@jumping
+async def test_a_model_that_hangs_holds_up_few_callers() -> None:
+    """A probe that is not answered in its short time is a probe that failed: the pauses grow."""
+    models = Models(a=60.0)
+    for _ in range(60):
+        await models.serve(0.3)
+        await asyncio.sleep(1.0)
+    assert models.asked.count("a") <= FAILURES_TO_OPEN + 6
+    known = [r for r in models.records if r.model == "a"][FAILURES_TO_OPEN:]
+    assert {(r.probe, r.quality) for r in known} == {(True, None)}
 
 
 @jumping

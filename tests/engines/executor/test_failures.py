@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conduit.core.errors import ANSWERED_BADLY
 from conduit.engines.executor.failures import (
     MAX_RETRY_AFTER_S,
     MEANINGS,
@@ -42,6 +43,12 @@ def test_a_refusal_for_our_own_sake_teaches_nothing(kind: str) -> None:
 def test_what_is_not_the_models_fault_does_not_open_its_breaker(kind: str) -> None:
     """Rate limits cool down instead; the rest is ours."""
     assert not meaning(kind).trips
+
+
+def test_a_bad_answer_is_told_from_none() -> None:
+    """What is evidence of quality but not of health is a model that was there, and answered."""
+    bad = {kind for kind, means in MEANINGS.items() if means.quality == 0.0 and not means.trips}
+    assert bad == ANSWERED_BADLY
 
 
 @pytest.mark.parametrize("kind", ["cancelled", "caller_error"])

@@ -176,3 +176,24 @@ def test_a_model_that_failed_and_is_avoided_is_asked_once_more() -> None:
     assert health.order(["b", "a"], DOUBT_S) == ["b", "a"]  # one call is enough
     health.succeeded("a")
     assert health.order(["b", "a"], 10 * DOUBT_S) == ["b", "a"]
+
+
+def test_a_failure_in_passing_is_looked_into_soon() -> None:
+    """After as long as the failure took, one call finds out whether it was an accident."""
+    health = ModelHealth()
+    health.failed("a", 0.0, doubt_s=0.2)
+    assert health.order(["b", "a"], 0.1) == ["b", "a"]
+    assert health.order(["b", "a"], 0.2) == ["a", "b"]
+    health.failed("a", 0.3, probe=True, doubt_s=99.0)
+    assert health.order(["b", "a"], 0.3 + DOUBT_S) == ["a", "b"]  # a slow failure waits no longer
+
+
+def test_every_second_probe_has_its_time() -> None:
+    """A short probe holds up nobody for long; a model that is slow needs more to pass one."""
+    health, had = opened(0.0), []
+    for n in range(4):
+        had.append(health.has_time("m"))
+        health.failed("m", 100.0 * n, probe=True)
+    assert had == [False, True, False, True]
+    health.succeeded("m")
+    assert health.has_time("m")
