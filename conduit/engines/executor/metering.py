@@ -33,6 +33,7 @@ class Metered(WrapperModel):
     ) -> None:
         super().__init__(wrapped)
         self.output_tools: frozenset[str] = frozenset()
+        self.first: ModelResponse | None = None  # given already, for an agent that takes over
         self._arm = arm
         self._key = key
         self._keys: list[str] = []  # one per model and request: another body is another request
@@ -48,6 +49,9 @@ class Metered(WrapperModel):
     ) -> ModelResponse:
         """Ask the model."""
         self._note(model_request_parameters)
+        if self.first is not None:
+            response, self.first = self.first, None
+            return response
         settings = self._keyed(model_settings)
         asked = self.wrapped.request(messages, settings, model_request_parameters)
         response = await guarded(asked, self._ours)

@@ -13,8 +13,16 @@ import openai.resources  # noqa: F401  loaded here, 0.8 s that no request has to
 from httpx import Response as HTTPResponse
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from pydantic_ai import Agent, capture_run_messages
+from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    UserPromptPart,
+)
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -103,10 +111,32 @@ class PydanticAIExecutor:
 
     async def _answered(self, run: _Run) -> Answer[Any]:
         async with run.limited():
+            if run.call.is_plain:
+                answer = await self._plainly(run)
+                if answer is not None:
+                    return answer
             agent, arguments = self._prepared(run)
             with run.captured():
                 result = await agent.run(run.call.prompt, **arguments)
         return run.answer(result, result.output)
+
+    async def _plainly(self, run: _Run) -> Answer[Any] | None:
+        """Return a text that took one request; None where the response needs an agent's care.
+
+        An agent's graph takes as much CPU time as the whole request. What is not plain text is
+        given to it afterwards, without another request.
+        """
+        call, model = run.call, self._metered(run)
+        prompt = UserPromptPart(call.prompt or "")
+        request = ModelRequest(
+            [prompt], instructions=call.system_prompt, timestamp=prompt.timestamp
+        )
+        response = await model_request(model, [request], model_settings=_settings(call))
+        text = _plain_text(response)
+        if text is None:
+            model.first = response
+            return None
+        return run.plain_answer(text, [request, response])
 
     @asynccontextmanager
     async def stream(self, arm: ModelArm, call: Call) -> AsyncIterator[AnswerStream]:
@@ -142,16 +172,19 @@ class PydanticAIExecutor:
 
     def _prepared(self, run: _Run) -> tuple[Agent[Any, Any], dict[str, Any]]:
         call = run.call
-        agent, model = self._agent(call), self.model(run.arm)
-        return agent, {
-            "model": run.begun(Metered(model, run.arm, call.idempotency_key, self._replayable)),
+        return self._agent(call), {
+            "model": run.metered or self._metered(run),
             "message_history": call.message_history or None,
             "instructions": call.system_prompt,
-            "model_settings": call.model_settings and ModelSettings(**call.model_settings),  # type: ignore[typeddict-item]
+            "model_settings": _settings(call),
             "toolsets": call.toolsets or None,
             "deps": call.deps,
             "infer_name": False,
         }
+
+    def _metered(self, run: _Run) -> Metered:
+        model = self.model(run.arm)
+        return run.begun(Metered(model, run.arm, run.call.idempotency_key, self._replayable))
 
     def _agent(self, call: Call) -> Agent[Any, Any]:
         """Return an agent for this form of call, made once."""
@@ -242,6 +275,23 @@ def _forbid_retries(client: Any) -> None:
     if hasattr(client, "meta"):
         events, service = client.meta.events, "bedrock-runtime"
         events.unregister(f"needs-retry.{service}", unique_id=f"retry-config-{service}")
+
+
+def _settings(call: Call) -> ModelSettings | None:
+    return ModelSettings(**call.model_settings) if call.model_settings else None  # type: ignore[typeddict-item]
+
+
+def _plain_text(response: ModelResponse) -> str | None:
+    """Return the text of a whole response of text and thoughts, None if there is none."""
+    if response.state != "complete":
+        return None
+    texts = []
+    for part in response.parts:
+        if isinstance(part, TextPart):
+            texts.append(part.content)
+        elif not isinstance(part, ThinkingPart):
+            return None
+    return "".join(texts) or None
 
 
 def _identity(result_type: Any) -> Any:
@@ -346,6 +396,15 @@ class _Run:
             response=self.response(readings, output_valid=True),
             messages=result.all_messages(),
             replayable=self.metered.is_replayable(),
+        )
+
+    def plain_answer(self, text: str, messages: list[ModelMessage]) -> Answer[Any]:
+        """Return a text with what its one request took."""
+        return Answer(
+            data=text,
+            response=self.response(Readings(), output_valid=True),
+            messages=messages,
+            replayable=self.metered is not None and self.metered.is_replayable(),
         )
 
     def response(self, readings: Readings, *, output_valid: bool) -> Response:

@@ -12,17 +12,20 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import BinaryContent, ImageUrl, PromptedOutput
+from pydantic_ai import Agent, AgentRunError, BinaryContent, ImageUrl, PromptedOutput
 from pydantic_ai.messages import (
+    FilePart,
     ModelMessage,
     ModelRequest,
     ModelResponse,
     RetryPromptPart,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     UserPromptPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import RequestUsage
 
@@ -161,6 +164,55 @@ async def test_everything_of_a_call_reaches_the_model(executor: PydanticAIExecut
     assert request.instructions == "be brief"
     assert seen["settings"] == {"temperature": 0.5, "max_tokens": 7}
     assert len(answer_.messages) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "more"),
+    [
+        ([TextPart("four")], {}),
+        ([TextPart("fo"), TextPart("ur")], {}),
+        ([ThinkingPart("two and two"), TextPart("four")], {}),
+        ([TextPart("four")], {"finish_reason": "length"}),
+        ([TextPart("")], {}),
+        ([], {}),
+        ([], {"finish_reason": "length"}),
+        ([], {"finish_reason": "content_filter", "provider_details": {"refusal": "no"}}),
+        ([ThinkingPart("hm")], {}),
+        ([ToolCallPart("unknown", "{}")], {}),
+        ([FilePart(BinaryContent(b"1", media_type="image/png"))], {}),
+    ],
+)
+async def test_a_plain_text_is_what_an_agent_would_have_made_of_it(
+    executor: PydanticAIExecutor, parts: list[Any], more: dict[str, Any]
+) -> None:
+    """The same requests as the agent's, and the same data or refusal."""
+    seen: list[tuple[list[Any], Any, Any]] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        request = messages[-1]
+        assert isinstance(request, ModelRequest)
+        said = [part.content for part in request.parts if isinstance(part, UserPromptPart)]
+        seen.append((said, request.instructions, info.model_settings))
+        return ModelResponse(parts=parts, usage=USAGE, **more)
+
+    agent = Agent(FunctionModel(answer), retries={"output": 0})
+    prompt, settings = ["2+2?", ImageUrl("https://example.org/sum.png")], ModelSettings(top_p=0.5)
+    call = Call(prompt, system_prompt="be brief", model_settings={"top_p": 0.5})
+    try:
+        expected: Any = await agent.run(prompt, instructions="be brief", model_settings=settings)
+    except AgentRunError:
+        with pytest.raises(ExecutionError) as caught:
+            await executor.execute(played(answer), call)
+        assert caught.value.response is not None
+    else:
+        answered = await executor.execute(played(answer), call)
+        assert answered.data == expected.output == "four"
+        assert answered.response.text == "four"
+        assert answered.response.output_tokens == USAGE.output_tokens
+        kinds = [(type(m), [p.part_kind for p in m.parts]) for m in expected.all_messages()]
+        assert kinds == [(type(m), [p.part_kind for p in m.parts]) for m in answered.messages]
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] != []
 
 
 async def test_a_conversation_goes_on(
