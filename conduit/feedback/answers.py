@@ -13,7 +13,8 @@ from typing import Final, Literal
 from conduit.core.errors import InvalidInput
 from conduit.feedback.debris import debris
 from conduit.feedback.endings import is_cut
-from conduit.feedback.refusals import refusal_or_apology
+from conduit.feedback.refusals import asked_for, refusal_or_apology, written_for_another
+from conduit.feedback.unanswered import unanswered
 
 ErrorKind = Literal[
     "none",
@@ -144,7 +145,9 @@ def _kind_of_text(
         return found
     if reason not in _STOP_SEQUENCES and is_cut(answer):
         return "truncated"
-    return "none"
+    if optional or asked_for(prompt) or written_for_another(answer):
+        return "none"
+    return unanswered(answer) or "none"
 
 
 def _answer(text: str) -> str | None:

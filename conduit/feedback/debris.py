@@ -11,7 +11,7 @@ import json
 import re
 from typing import Final, Literal
 
-Debris = Literal["exception", "empty", "truncated"]
+Debris = Literal["exception", "empty", "truncated", "invalid_output"]
 
 MAX_CHARS: Final = 1_500  # of an error's text or a template
 _PLAIN_CHARS: Final = 300  # of an error in a line of prose
@@ -72,12 +72,34 @@ _PLAIN: Final = re.compile(
     r"|\w+ is not (?:defined|a function)|undefined is not)",
     re.I,
 )
+# What programs print as they fail, and what is told of a tool that did.
+_PRINTED: Final = re.compile(
+    r"\W*(?:error|fatal(?: error)?|panic|critical)\W*[:\]]\s*\S.{6,}"
+    r"|(?:unhandled|uncaught) (?:exception|error|\w+(?:error|exception))\b"
+    r"|thread '[^'\n]*' panicked|(?:ba)?sh: \S+: |\w+: command not found"
+    r"|(?:warning|notice|parse error|fatal error): .{1,200} in \S+ on line \d"
+    r"|an error occurred \(\w+\)|<error\b[^>]*>\s*<"
+    r"|(?:network|internal|system|server|runtime|database|unknown|unexpected) error\W*(?:$|[:(])"
+    r"|(?:\w+ )?(?:request|call|query|job|task) failed with (?:status|code|error|http)\b"
+    r"|this model's maximum context|internal error\b",
+    re.I | re.S,
+)
+_TOOL: Final = re.compile(
+    r"(?:(?:sorry|unfortunately)\W+)?(?:the |an? |your )?(?:[\w.-]+ ){0,3}?[`'\"]?[\w.-]*"
+    r"(?:(?:tool|function|plugin|action|mcp server|api|connector|agent)\b|\w\(\))"
+    r"[^.!?]{0,60}?\b(?:failed(?! to\b(?! respond))|failed to respond|timed out|crashed"
+    r"|disconnected|raised|threw|returned (?:an? )?(?:\w+ )?(?:error|exception|status|nothing)"
+    r"|(?:call |execution )?error\b)",
+    re.I,
+)
+_TOLD_CHARS: Final = 200
 # An answer about errors explains them.
 _EXPLAINS: Final = re.compile(
     r"\b(?:means?|meaning|happens?|occurs when|indicates?|because|usually|typically|caused by"
     r"|to fix|you can(?! (?:find|get|obtain|view|see|check|contact))|raised|thrown|you should"
     r"|you need|try (?:to|adding|setting|increasing|using)|solution"
-    r"|for example|status code is|refers to|which|why|at the time|so that|therefore)\b",
+    r"|(?:is|are) (?:printed|shown|logged|displayed)|for example"
+    r"|status code is|refers to|which|why|at the time|so that|therefore)\b",
     re.I,
 )
 _ERROR_KEYS: Final = frozenset(("error", "errors", "exception", "traceback", "fault"))
@@ -95,11 +117,15 @@ _SLOT: Final = re.compile(
     r"|\{\{[^{}]{1,60}\}\}|\$\{[^{}]{1,60}\}|%\(?\w+\)?s)\.?",
     re.I,
 )
-_EMPTY_TAGS: Final = re.compile(r"(?:<(\w+)[^<>]*>\s*</\1>\s*)+")
+_EMPTY_TAGS: Final = re.compile(
+    r"<(?:empty|none|null|blank|no[ _-]\w+)>|(?:<(\w+)[^<>]*>\s*</\1>\s*)+"
+)
 _UNFILLED: Final = re.compile(
-    r"\W*(?:to-?do|tbd|tba|fixme|placeholder|coming soon|lorem ipsum\b.*|work in progress"
+    r"[-\u2013\u2014]{2,}|\W*(?:to-?do|tbd|tba|fixme|placeholder|coming soon|lorem ipsum\b.*"
+    r"|work in progress"
     r"|(?:answer|response|content|text|output) (?:goes )?here|insert \w+ here|to be (?:determined"
     r"|added|completed|written|filled in)|\[object object\]|null|nil|nan|undefined|n/?a"
+    r"|(?:(?:final )?answer|assistant|response|reply|output|result|summary|translation|ai|bot):"
     r"|not available|none available|no (?:answer|response|output|result|content))\W*",
     re.I | re.S,
 )
@@ -108,6 +134,11 @@ _REPEATED: Final = re.compile(
     r"|string of|spam|mantra|chant|lyrics|again and again)\b",
     re.I,
 )
+_JSON_CHARS: Final = 20_000
+_JSON_OPENING: Final = ("{", "[", "```")
+_JSON_FENCE: Final = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.S)
+_JSON_SHAPE: Final = re.compile(r"(?:\{\s*\"|\[\s*\{\s*\").*[\]}]", re.S)
+_SKETCHED: Final = re.compile(r"\.\.\.|…|^\s*(?://|#)|/\*|\{\{|\$\{", re.M)
 _OPENS_AS_DATA: Final = ("[", "{", "(", "|", "#", "```", "<", '"')
 
 
@@ -121,6 +152,8 @@ def debris(text: str, prompt: str | None = None, *, data: bool = False) -> Debri
             return "exception"
         if _is_unfilled(text):
             return "empty"
+    if _is_broken_json(text):
+        return "invalid_output"
     return "truncated" if _is_loop(text, prompt) else None
 
 
@@ -131,7 +164,10 @@ def _is_error(text: str, prompt: str | None) -> bool:
         return _is_error_object(text)
     if _STATUS.match(text) or _REASON_ALONE.fullmatch(text) or _CODE_ALONE.match(text):
         return not _asked(prompt)
-    found = len(text) <= _PLAIN_CHARS and (_PLAIN.match(text) or _NAMED.match(text))
+    found = len(text) <= _PLAIN_CHARS and (
+        _PLAIN.match(text) or _NAMED.match(text) or _PRINTED.match(text)
+    )
+    found = found or (len(text) <= _TOLD_CHARS and _TOOL.match(text))
     return bool(found) and not _EXPLAINS.search(text) and not _asked(prompt)
 
 
@@ -161,6 +197,30 @@ def _is_error_object(text: str) -> bool:
 
 def _is_error_text(text: str) -> bool:
     return bool(_STATUS.match(text) or _PLAIN.match(text) or _REASON_ALONE.fullmatch(text))
+
+
+def _is_broken_json(text: str) -> bool:
+    """Return whether a text, or its one fence, opens and ends as JSON and is none.
+
+    JSON with comments or omissions is a sketch of some, and one value a line is another format.
+    """
+    if len(text) > _JSON_CHARS or not text.startswith(_JSON_OPENING):
+        return False
+    fenced = _JSON_FENCE.fullmatch(text)
+    value = fenced[1] if fenced else text
+    if not _JSON_SHAPE.fullmatch(value) or _SKETCHED.search(value):
+        return False
+    if value.count("{") > value.count("}") or value.count("[") > value.count("]"):
+        return False  # it was cut off
+    return not _parses(value) and not all(map(_parses, filter(str.strip, value.splitlines())))
+
+
+def _parses(value: str) -> bool:
+    try:
+        json.loads(value, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_unfilled(text: str) -> bool:

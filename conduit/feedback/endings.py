@@ -15,10 +15,13 @@ TAIL_CHARS: Final = 2_000
 _COUNTED_CHARS: Final = 20_000  # brackets of a longer text are not counted
 _PROSE_CHARS: Final = 160  # below this, an answer may end without a full stop
 _LONG_LINE_WORDS: Final = 15  # a line of prose this long is a sentence
+_SHORT_PROSE_CHARS: Final = 80  # of two whole sentences and the beginning of a third
+_LONE_LINE_WORDS: Final = 20  # one sentence this long, with a comma, ends with a full stop
 _NAME_WORDS: Final = 5
 _LOOP_CHARS: Final = 200
 _OPEN_LINE_WORDS: Final = 8  # a line so long that ends with "of" is a sentence without its end
 _FEWEST_ANNOUNCED: Final = 3
+_CJK_STOPS: Final = 2  # so many sentences that end with a full stop, and another that does not
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -35,7 +38,14 @@ _BARE_MARKER: Final = re.compile(r"(?:[-*+•]|\d{1,3}[.)])(?:\s*\*{1,2})?\s*$")
 _BOLD: Final = re.compile(r"(?<!\S)\*\*(?=\S|$)|(?<=\S)\*\*(?!\S|\*)")
 _ITEM: Final = re.compile(r"\s*(?:[-*+•–]|\d{1,3}[.)]|[a-zA-Z][.)])\s+\S")
 _NOT_PROSE: Final = re.compile(r"\s*(?:[#>|]|```|\$\$|https?://)|\s{4,}")
-_OPEN_OPERATOR: Final = re.compile(r"(?:[(\[{,&]|[^=]=|[<>=!]=|\|\||&&|=>|->|\s[+*\-/<>])$")
+_OPEN_OPERATOR: Final = re.compile(r"(?:[(\[{,&]|[^=]=|[<>=!]=|\|\||&&|=>|->|\s[+*\-/<>±×÷])$")
+_OPEN_SQL: Final = re.compile(
+    r"\bSELECT\b.*\b(?:SELECT|FROM|WHERE|JOIN|ON|AND|OR|BY|HAVING|SET|VALUES|IN|AS|LIKE)$", re.S
+)
+_OPEN_TAG: Final = re.compile(r"<(?!(?:br|hr|img|input|meta|link)\b)\w+(?:\s[^<>]*[^/<>])?>$", re.I)
+_CONJUNCTION: Final = re.compile(r"\b(?:and|so|such|provided|except|now) that$")
+_CJK: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+_CJK_STOP: Final = re.compile(r"[。！？]")
 _CODE_LINE: Final = re.compile(r"[{};]\s*$", re.M)
 _CODE_START: Final = re.compile(
     r"(?:#include|import|from|package|using|function|async|const|let|var|def|class|public|private"
@@ -52,6 +62,7 @@ _CLOSING_LINE: Final = re.compile(
 )
 _STOPPED: Final = re.compile(r"[.!?。！？][\"')\]»”*]*(?=\s|$)|[。！？]")
 _LAST_STOP: Final = re.compile(r".*[.!?:][\"')\]»”*]*\s|.*[。！？：]", re.S)
+_CODE_SIGNS: Final = re.compile(r"[{}<>=|\\]|\(\)|::")
 _OPEN_PAREN: Final = re.compile(r"\([^()\n]{0,300}$")
 # A sentence does not end with these; other prepositions may ("what are you waiting for").
 _NEVER_LAST: Final = _words(
@@ -97,7 +108,9 @@ def _open_structure(text: str) -> bool:
         return last not in "]}" or (
             len(text) <= _COUNTED_CHARS and _depth(text, "{", "}") + _depth(text, "[", "]") > 0
         )
-    return _MARKUP_START.match(text) is not None and not text.endswith((">", "```"))
+    if _MARKUP_START.match(text) is None:
+        return False
+    return not text.endswith((">", "```")) or _OPEN_TAG.search(text[-80:]) is not None
 
 
 def _open_block(text: str) -> bool:
@@ -134,7 +147,7 @@ def _open_last_line(text: str, tail: str) -> bool:
         return len(_WORDS.findall(last)) >= 3
     if last.endswith(","):
         return len(text) >= 40 and not _CLOSING_LINE.match(last)
-    if _OPEN_OPERATOR.search(last[-8:]):
+    if _OPEN_OPERATOR.search(last[-8:]) or _OPEN_SQL.search(tail):
         return True
     if "\\" not in tail or len(text) > _COUNTED_CHARS:
         return False
@@ -142,6 +155,8 @@ def _open_last_line(text: str, tail: str) -> bool:
 
 
 def _open_sentence(text: str, tail: str) -> bool:
+    if len(_CJK_STOP.findall(tail)) >= _CJK_STOPS or tail.endswith(("，", "、")):
+        return bool(_CJK.match(tail[-1]) or tail[-1] in "，、")
     if len(text) < 40 or _ends_well(tail):
         return False
     lines = tail.split("\n")
@@ -160,17 +175,33 @@ def _open_sentence(text: str, tail: str) -> bool:
         return _unlike_other_items(lines)
     stopped = _STOPPED.search(line) is not None
     prose = len(_STOPPED.findall(tail)) >= 2 or (stopped and len(words) >= _LONG_LINE_WORDS)
-    never_last = words[-1] == last_word and last_word in _NEVER_LAST
+    never_last = words[-1] == last_word and (
+        last_word in _NEVER_LAST or _CONJUNCTION.search(line) is not None
+    )
     if never_last and len(set(words)) >= _OPEN_LINE_WORDS:
         return True
+    fragment = _WORDS.findall(_LAST_STOP.sub("", line, count=1)) if stopped else words
+    if _begins_another(line, fragment) or _runs_on(line, words):
+        return len(text) >= _SHORT_PROSE_CHARS
     if len(text) < _PROSE_CHARS or not prose:
         return False
     if never_last and len(words) >= 4:
         return True
-    fragment = _WORDS.findall(_LAST_STOP.sub("", line, count=1)) if stopped else words
     if words[-1].isupper() or (stopped and len(fragment) < 2):
         return False
     return stopped or len(words) >= _LONG_LINE_WORDS
+
+
+def _begins_another(line: str, fragment: list[str]) -> bool:
+    """Return whether a line of two whole sentences stops within a third."""
+    lower = len(fragment) >= 2 and fragment[-1].islower()
+    return lower and len(_STOPPED.findall(line)) >= 2
+
+
+def _runs_on(line: str, words: list[str]) -> bool:
+    """Return whether a line is one long sentence in clauses that lacks its end."""
+    plain = line[:1].isupper() and words[-1].islower() and not _CODE_SIGNS.search(line)
+    return plain and len(words) >= _LONE_LINE_WORDS and ", " in line
 
 
 def _ends_well(tail: str) -> bool:

@@ -429,8 +429,8 @@ LEAKED: Final = either(
     r"|connection|upstream|failed to (?:generate|fetch"
     r"|load|respond|connect)|generating|processing|request)",
     r"^upstream (?:connect|request|error|server)|^connection (?:error|refused|reset|timed out)\b",
-    r"^(?:oops|whoops|uh-oh|hm+|sorry)?\W*something went wrong(?:[.,!]|$| (?:while|on our|on my"
-    r"|with (?:your|the) request))",
+    r"^(?:oops|whoops|uh-oh|hm+|sorry)?\W*something went wrong(?:[.!]|,(?! and)|$"
+    r"| (?:while|on our|on my|with (?:your|the) request))",
     rf"^(?:the |this |our )?(?:service|server|model|system|assistant|api|network|engine)s? (?:is"
     rf"|are) (?:\w+ ){{0,2}}(?:unavailable|overloaded|busy"
     rf"|down|not available|offline|experiencing)\b.{{0,60}}(?:{_LATER}|$)",

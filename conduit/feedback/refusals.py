@@ -63,12 +63,10 @@ def refusal_or_apology(text: str, prompt: str | None = None) -> Verdict | None:
 
     `text` is stripped; `prompt`, where known, tells when a refusal or an apology was asked for.
     """
-    if len(text) > MAX_CHARS or text.startswith(_OPENS_AS_MATTER) or _CODE.search(text):
+    if len(text) > MAX_CHARS or text.startswith(_OPENS_AS_MATTER):
         return None
     lowered = text.translate(_STRAIGHT).lower()
-    if phrases.LETTER_HEAD.match(lowered) or phrases.SIGNED.search(lowered):
-        return None
-    if prompt and phrases.ASKED_FOR.search(prompt[:MAX_CHARS].translate(_STRAIGHT).lower()):
+    if written_for_another(text) or asked_for(prompt):
         return None
     if len(lowered) <= _LEAK_CHARS and phrases.LEAKED.match(lowered):
         return "apology"
@@ -84,6 +82,20 @@ def refusal_or_apology(text: str, prompt: str | None = None) -> Verdict | None:
     if _only_apologises(sentences):
         return "apology"
     return "refusal" if _hints_at_refusal(sentences) else None
+
+
+def written_for_another(text: str) -> bool:
+    """Return whether a text is code or a letter, whose words are not the assistant's own."""
+    lowered = text.translate(_STRAIGHT).lower()
+    letter = phrases.LETTER_HEAD.match(lowered) or phrases.SIGNED.search(lowered)
+    return bool(letter or _CODE.search(text))
+
+
+def asked_for(prompt: str | None) -> bool:
+    """Return whether a prompt, where it is known, asks for a refusal or an apology."""
+    if not prompt:
+        return False
+    return bool(phrases.ASKED_FOR.search(prompt[:MAX_CHARS].translate(_STRAIGHT).lower()))
 
 
 def _sentences(lowered: str) -> list[str]:

@@ -22,6 +22,8 @@ TOLD = (
     "prompt",
 )  # fmt: skip
 
+UNTOUCHED = 12  # see benchmarks/fit/unanswered.py
+
 PROSE = (
     "The town was quiet in the evening. I cannot say why, but people (mostly fishermen) sat on the "
     "wall, and nobody spoke. "
@@ -51,6 +53,21 @@ def test_errors_are_detected_with_precision_and_recall(
     with capsys.disabled():
         sys.stdout.write(f"\nerrors, {part}: {result}\n")
     assert result.precision >= 0.95
+    assert result.recall >= 0.85
+
+
+def test_errors_are_detected_on_answers_that_nothing_was_shaped_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On the batch that no rule or weight was made for, recall is at least 0.85 as well.
+
+    Its precision, of some 80 errors, is 0.947 as first met.
+    """
+    chosen = [row for row in RESPONSES if row["batch"] == UNTOUCHED]
+    result = error_figures(chosen)
+    with capsys.disabled():
+        sys.stdout.write(f"\nerrors, never shaped on: {result}\n")
+    assert result.precision >= 0.94
     assert result.recall >= 0.85
 
 
