@@ -61,7 +61,7 @@ class FeedbackPayload(_Payload):
     quality_score: float | None = Field(None, ge=0.0, le=1.0)
     user_rating: float | None = Field(None, ge=1.0, le=5.0)
     met_expectations: bool | None = None
-    comments: str | None = None
+    comments: str | None = Field(None, repr=False)  # taught by nothing, kept nowhere
     feedback_id: str | None = Field(None, min_length=1, description="the same again is a repeat")
 
     def feedback(self, *, user_id: str | None = None) -> Feedback:

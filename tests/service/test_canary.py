@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sqlite3
 import traceback
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import conduit
 from conduit.core.errors import ConduitError
 from conduit.core.models import ModelArm, RoutingResult
 from conduit.engines.budget import Budget
+from conduit.engines.executor import FunctionExecutor
+from conduit.feedback import FeedbackPayload
 from conduit.service import Service, create_service
+from conduit.storage import sqlite
 from conduit.testing import Fault, FaultKind, LocalProvider, SimulatedModel
 
 # Newer releases of PydanticAI warn of a provider that counts a negative number of tokens.
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Failed to extract usage")
 
 KEY = "sk-canary-0123456789abcdef"
 PASSWORD = "hunter2-canary"
+COMMENT = "canary-comment-5b1f"
 
 
 def shown(value: Any) -> str:
@@ -110,3 +115,50 @@ def test_errors_survive_a_copy_without_a_key() -> None:
     error = conduit.ProviderError("m failed", model="m", kind="auth", status=401)
     again = pickle.loads(pickle.dumps(error))
     assert (again.status, again.kind, str(again)) == (401, "auth", "m failed")
+
+
+def files_with(directory: Path, said: str) -> list[str]:
+    """Return the names of the files below a directory that hold a text."""
+    return [
+        path.name
+        for path in directory.rglob("*")
+        if path.is_file() and said.encode() in path.read_bytes()
+    ]
+
+
+async def test_a_comment_is_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What users write beside a rating enters no table, journal, snapshot, log or repr."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(sqlite, "WAIT_S", 0.1)
+    service = await create_service(
+        models=[ModelArm("acme:a"), ModelArm("acme:b")],
+        database_url=f"sqlite:///{tmp_path}/conduit.db",
+        journal_path=str(tmp_path / "journal"),
+        store_text=True,
+        executor=FunctionExecutor(lambda model, prompt: f"an answer to {prompt}"),
+    )
+    first, second = [await service.complete(f"prompt-canary {k}", user_id="u") for k in range(2)]
+    given = conduit.Feedback(user_rating=4, comments=COMMENT, feedback_id="f-canary", user_id="u")
+    body = {"response_id": second.id, "user_rating": 1, "comments": COMMENT}
+    payload = FeedbackPayload.model_validate(body)
+    acks = [await service.router.feedback(first.decision, given)]
+    acks.append(await service.submit_feedback(first.id, met_expectations=True, comments=COMMENT))
+    other = sqlite3.connect(tmp_path / "conduit.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # as where the database is away
+    acks.append(await service.submit_feedback(payload, user_id="u"))
+    assert acks[-1].status == "journaled"
+    assert files_with(tmp_path / "journal", second.decision.id)
+    assert files_with(tmp_path, COMMENT) == []
+    other.execute("COMMIT")
+    other.close()
+    state = [*acks, await service.get_stats(), await service.health()]
+    snapshot = service.router.learner.snapshot().to_bytes()
+    await service.close()
+    assert files_with(tmp_path, "prompt-canary")  # this is how it would be found
+    assert files_with(tmp_path, "f-canary")
+    assert files_with(tmp_path, COMMENT) == []
+    assert COMMENT.encode() not in snapshot
+    assert COMMENT not in caplog.text + "".join(map(shown, state))
+    assert COMMENT not in repr(given) + repr(payload)
