@@ -17,7 +17,7 @@ import litellm
 from litellm.router import Router as LiteLLMRouter
 from litellm.types.router import CustomRoutingStrategyBase
 
-from conduit.cache.base import open_cache
+from conduit.cache.opening import open_cache
 from conduit.core.errors import ConfigurationError, UnknownDecision, finite, unknown_name
 from conduit.core.models import Feedback, ModelArm, Preferences, RoutingDecision
 from conduit.engines.analyzer import Analyzer

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.fit.heads import Corpus, Fitted, Rows, fit_heads, spaces
+from benchmarks.fit.head_fitting import Corpus, Fitted, Rows, fit_heads, spaces
 from conduit.engines.heads import DOMAINS
 
 SUBJECT_TABLES = ("routellm_mmlu", "mmlu_pro")

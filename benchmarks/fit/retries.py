@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import windows
-from conduit.engines.embeddings.base import create_embedder
+from conduit.engines.embeddings.named import create_embedder
 from conduit.feedback.likeness import FEATURE_NAMES, Likeness, likeness
 from conduit.feedback.retries import RetryRule
 from conduit.feedback.wording import wording_of

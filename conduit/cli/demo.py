@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,48 +15,14 @@ import typer
 from conduit.cli.shell import AsJson, command, dollars, fail, say, show, show_json, writable
 
 if TYPE_CHECKING:
-    from conduit.cli.demo_world import Strategy, World
+    from conduit.cli.demo_run import Run
+    from conduit.cli.demo_world import World
     from conduit.core.models import RoutingResult
     from conduit.service import Service
 
 CONCURRENCY = 8
 MOST_QUERIES = 5_000
 MOST_FAILED = 0.05  # of the queries: beyond it the demo shows nothing
-
-
-@dataclass(slots=True)
-class Run:
-    """What has happened so far: one entry per answered query, in the order of the answers."""
-
-    world: World
-    at: list[int] = field(default_factory=list)  # the question's place in the world
-    model: list[int] = field(default_factory=list)
-    quality: list[float] = field(default_factory=list)
-    cost_usd: list[float] = field(default_factory=list)
-    calibration_usd: float = 0.0
-    rated: int = 0
-    failed: int = 0
-
-    @property
-    def done(self) -> int:
-        """Return how many queries have ended, in one way or another."""
-        return len(self.at) + self.failed
-
-    def strategy(self) -> Strategy:
-        """Return what routing brought."""
-        import numpy as np
-
-        from conduit.cli.demo_world import Strategy
-
-        quality, cost = np.array(self.quality), np.array(self.cost_usd)
-        utility = self.world.utility(quality, cost)
-        name = "Conduit" if self.world.calibration else "Conduit, not calibrated"
-        return Strategy(name, quality.mean(), cost.sum(), utility.mean())
-
-    def gain(self) -> float:
-        """Return the quality beyond that of the best blind mix at the same cost."""
-        ours = self.strategy()
-        return ours.quality - self.world.mix(ours.cost_usd / len(self.at)).quality
 
 
 @command
@@ -156,6 +122,7 @@ def _show(run: Run, plain: Run | None, out: Path) -> None:
 
 async def _run(world: World, seed: int, *, http: bool, quiet: bool) -> Run:
     from conduit.cli.demo_live import live_view
+    from conduit.cli.demo_run import Run
 
     run = Run(world)
     async with _service(seed, http=http) as service:

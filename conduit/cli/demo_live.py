@@ -25,7 +25,7 @@ from conduit.cli.shell import console, dollars, say, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from conduit.cli.demo import Run
+    from conduit.cli.demo_run import Run
 
 REFRESHES_PER_S = 8
 BAR = 24  # characters

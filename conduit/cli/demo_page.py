@@ -33,7 +33,7 @@ from conduit.evaluation.plots import (
 from conduit.testing.local_provider import TOPICS
 
 if TYPE_CHECKING:
-    from conduit.cli.demo import Run
+    from conduit.cli.demo_run import Run
 
 SETTLED = 0.5  # of the run: what is chosen per topic is shown for what comes after
 WINDOW = 60  # queries over which shares are counted

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from conduit.cache.base import FeatureCache, MemoryCache, key_maker
 from conduit.core.models import Query, QueryFeatures, Vector
 from conduit.engines import features, heads
-from conduit.engines.embeddings.base import Embedder, create_embedder
+from conduit.engines.embeddings.base import Embedder
+from conduit.engines.embeddings.named import create_embedder
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from inspect import signature
 from typing import Any, Protocol, Self
 
 from conduit import telemetry
-from conduit.cache.base import CacheStats, FeatureCache, open_cache
+from conduit.cache.base import CacheStats, FeatureCache
+from conduit.cache.opening import open_cache
 from conduit.catalogue.pool import arms_of, known_arm
 from conduit.core.errors import (
     ConfigurationError,

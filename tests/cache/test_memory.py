@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conduit.cache.base import CacheStats, FeatureCache, MemoryCache, cache_key, open_cache
+from conduit.cache.base import CacheStats, FeatureCache, MemoryCache, cache_key
+from conduit.cache.opening import open_cache
 from conduit.core.errors import ConfigurationError
 from conduit.core.models import normalise_text
 from conduit.testing.caches import CacheContract, features_of, key_of
@@ -154,7 +155,7 @@ def test_without_an_address_the_cache_is_in_memory() -> None:
 def test_the_vendor_is_loaded_only_for_those_who_use_it() -> None:
     """Opening a cache in memory does not import redis."""
     code = (
-        "import sys; from conduit.cache.base import open_cache; open_cache(True);"
+        "import sys; from conduit.cache.opening import open_cache; open_cache(True);"
         "print('redis' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

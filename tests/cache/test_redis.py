@@ -21,7 +21,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conduit.cache.base import FeatureCache, MemoryCache, open_cache
+from conduit.cache.base import FeatureCache, MemoryCache
+from conduit.cache.opening import open_cache
 from conduit.cache.redis import MAX_UNWRITTEN, MAX_WAITING, RedisCache, frame, unframe
 from conduit.core.errors import ConfigurationError
 from conduit.testing.caches import CacheContract, features_of, key_of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fit.heads import Lexicon
+from benchmarks.fit.head_fitting import Lexicon
 from conduit.engines.embeddings.static import StaticEmbedder
 from conduit.engines.features import surface_signals
 from conduit.engines.heads import DOMAINS, analyse, heads, rows_of, said_by_words, vocabulary

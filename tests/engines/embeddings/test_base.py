@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from conduit.core.errors import ConfigurationError
-from conduit.engines.embeddings.base import KNOWN_NAMES, Rows, create_embedder
+from conduit.engines.embeddings.base import Rows
+from conduit.engines.embeddings.named import KNOWN_NAMES, create_embedder
 from conduit.engines.embeddings.static import StaticEmbedder
 
 
@@ -99,7 +100,7 @@ def test_a_missing_package_comes_with_its_pip_line(
         f"    lambda name, *rest: None if name == {missing!r} else find(name, *rest))\n"
         "sys.meta_path.insert(0, Hide())\n"
         "from conduit.core.errors import ConfigurationError\n"
-        "from conduit.engines.embeddings.base import create_embedder\n"
+        "from conduit.engines.embeddings.named import create_embedder\n"
         "try:\n"
         f"    create_embedder({name!r})\n"
         "except ConfigurationError as error:\n"
@@ -114,7 +115,7 @@ def test_the_default_loads_no_vendor() -> None:
     """Making the default embedder imports neither torch nor onnxruntime."""
     script = (
         "import sys\n"
-        "from conduit.engines.embeddings.base import create_embedder\n"
+        "from conduit.engines.embeddings.named import create_embedder\n"
         "create_embedder(None)\n"
         "print([m for m in ('torch', 'onnxruntime', 'sentence_transformers') if m in sys.modules])"
     )

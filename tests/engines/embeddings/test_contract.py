@@ -7,7 +7,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from conduit.engines.embeddings.base import Embedder, create_embedder
+from conduit.engines.embeddings.base import Embedder
+from conduit.engines.embeddings.named import create_embedder
 from conduit.testing.embedders import EmbedderContract
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
