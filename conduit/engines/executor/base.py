@@ -48,13 +48,9 @@ class Call:
     idempotency_key: str | None = field(default=None, kw_only=True)
 
     @property
-    def is_plain(self) -> bool:
-        """Return whether a text is asked for, without tools and without a conversation before."""
-        return (
-            self.result_type is str
-            and self.prompt is not None
-            and not (self.message_history or self.tools or self.toolsets)
-        )
+    def stands_alone(self) -> bool:
+        """Return whether it is a prompt without tools and without a conversation before."""
+        return self.prompt is not None and not (self.message_history or self.tools or self.toolsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

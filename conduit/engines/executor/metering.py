@@ -32,6 +32,7 @@ class Metered(WrapperModel):
         self, wrapped: Model[Any], arm: ModelArm, key: str | None, replayable: set[str]
     ) -> None:
         super().__init__(wrapped)
+        self.parameters = ModelRequestParameters()  # of the last request
         self.output_tools: frozenset[str] = frozenset()
         self.first: ModelResponse | None = None  # given already, for an agent that takes over
         self._arm = arm
@@ -92,6 +93,7 @@ class Metered(WrapperModel):
         return kept
 
     def _note(self, parameters: ModelRequestParameters) -> None:
+        self.parameters = parameters
         self.output_tools = frozenset(tool.name for tool in parameters.output_tools)
         if self._stream is not None:
             self._responses.append(self._stream.get())

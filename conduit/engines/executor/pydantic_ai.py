@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import openai.resources  # noqa: F401  loaded here, 0.8 s that no request has to wait for
 from httpx import Response as HTTPResponse
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from pydantic_ai import Agent, capture_run_messages
-from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelRequest,
-    ModelResponse,
-    TextPart,
-    ThinkingPart,
-    UserPromptPart,
-)
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -46,6 +39,7 @@ from conduit.engines.executor.base import (
 from conduit.engines.executor.failures import ForeignError, described, meaning, translated
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
+from conduit.engines.executor.single import TEXT, Form
 
 MAX_AGENTS = 64  # kept, each with the schemas of one result type and one set of tools
 PARTIAL_EVERY_S = 0.1  # validating partial data at every token is quadratic in its length
@@ -78,6 +72,15 @@ def _names_provider(model_id: str) -> bool:
         return True  # it is known, only its library is not here
 
 
+@dataclass(slots=True)
+class _Kept:
+    """An agent for one form of call, and what it asks for where one request is enough."""
+
+    agent: Agent[Any, Any]
+    meant: Any  # what the ids in its key stand for
+    form: Form | None = None  # once it was seen to ask
+
+
 class PydanticAIExecutor:
     """Calls any model that PydanticAI knows, and any server that speaks OpenAI's protocol.
 
@@ -98,7 +101,7 @@ class PydanticAIExecutor:
         self._providers: dict[tuple[str, str | None], Provider[Any]] = {}
         self._clients: list[AsyncOpenAI] = []
         self._replayable: set[str] = set()  # idempotency keys that came back
-        self._agents: OrderedDict[Any, tuple[Agent[Any, Any], Any]] = OrderedDict()
+        self._agents: OrderedDict[Any, _Kept] = OrderedDict()
 
     def __repr__(self) -> str:
         """Show how many models are in use; no address, no key."""
@@ -111,32 +114,35 @@ class PydanticAIExecutor:
 
     async def _answered(self, run: _Run) -> Answer[Any]:
         async with run.limited():
-            if run.call.is_plain:
-                answer = await self._plainly(run)
-                if answer is not None:
-                    return answer
-            agent, arguments = self._prepared(run)
+            form = self._form(run.call)
+            if form is not None and (answer := await self._at_once(run, form)) is not None:
+                return answer
+            kept, arguments = self._prepared(run)
             with run.captured():
-                result = await agent.run(run.call.prompt, **arguments)
+                result = await kept.agent.run(run.call.prompt, **arguments)
+        if run.metered is not None and run.call.stands_alone:
+            kept.form = kept.form or Form.of(run.call.result_type, run.metered.parameters)
         return run.answer(result, result.output)
 
-    async def _plainly(self, run: _Run) -> Answer[Any] | None:
-        """Return a text that took one request; None where the response needs an agent's care.
+    def _form(self, call: Call) -> Form | None:
+        """Return what one request may ask for; of data, what an agent asked for before."""
+        if not call.stands_alone:
+            return None
+        if call.result_type is str:
+            return TEXT
+        kept = self._agents.get(_key(call))
+        return None if kept is None else kept.form
 
-        An agent's graph takes as much CPU time as the whole request. What is not plain text is
-        given to it afterwards, without another request.
-        """
-        call, model = run.call, self._metered(run)
-        prompt = UserPromptPart(call.prompt or "")
-        request = ModelRequest(
-            [prompt], instructions=call.system_prompt, timestamp=prompt.timestamp
-        )
-        response = await model_request(model, [request], model_settings=_settings(call))
-        text = _plain_text(response)
-        if text is None:
+    async def _at_once(self, run: _Run, form: Form) -> Answer[Any] | None:
+        """Return the answer of one request; None leaves the response to an agent."""
+        model = self._metered(run)
+        request, response = await form.ask(model, run.call, _settings(run.call))
+        found = form.read(response)
+        if found is None:
             model.first = response
             return None
-        return run.plain_answer(text, [request, response])
+        data, more = found
+        return run.read(data, [request, response, *more], Readings())
 
     @asynccontextmanager
     async def stream(self, arm: ModelArm, call: Call) -> AsyncIterator[AnswerStream]:
@@ -153,8 +159,8 @@ class PydanticAIExecutor:
 
     async def _opened(self, run: _Run, stack: AsyncExitStack) -> StreamedRunResult[Any, Any]:
         async with run.limited():
-            agent, arguments = self._prepared(run)
-            opened = agent.run_stream(run.call.prompt, **arguments)
+            kept, arguments = self._prepared(run)
+            opened = kept.agent.run_stream(run.call.prompt, **arguments)
             with run.captured():
                 return await stack.enter_async_context(opened)
 
@@ -170,7 +176,7 @@ class PydanticAIExecutor:
             async with provider:
                 pass
 
-    def _prepared(self, run: _Run) -> tuple[Agent[Any, Any], dict[str, Any]]:
+    def _prepared(self, run: _Run) -> tuple[_Kept, dict[str, Any]]:
         call = run.call
         return self._agent(call), {
             "model": run.metered or self._metered(run),
@@ -186,24 +192,22 @@ class PydanticAIExecutor:
         model = self.model(run.arm)
         return run.begun(Metered(model, run.arm, run.call.idempotency_key, self._replayable))
 
-    def _agent(self, call: Call) -> Agent[Any, Any]:
+    def _agent(self, call: Call) -> _Kept:
         """Return an agent for this form of call, made once."""
-        # An empty text is not asked for once more: another model may do better.
-        retries = 0 if call.result_type is str else call.output_retries
-        key = (_identity(call.result_type), tuple(map(id, call.tools)), retries)
+        key = _key(call)
         if key in self._agents:
             self._agents.move_to_end(key)
-            return self._agents[key][0]
+            return self._agents[key]
         agent: Agent[Any, Any] = Agent(
             output_type=call.result_type,
             tools=call.tools,
-            retries={"output": retries},
+            retries={"output": _retries(call)},
             name="conduit",
         )
-        self._agents[key] = agent, (call.result_type, tuple(call.tools))  # what the ids stand for
+        kept = self._agents[key] = _Kept(agent, (call.result_type, tuple(call.tools)))
         if len(self._agents) > MAX_AGENTS:
             self._agents.popitem(last=False)
-        return agent
+        return kept
 
     def model(self, arm: ModelArm) -> Model[Any]:
         """Return the PydanticAI model of an arm, made once."""
@@ -281,17 +285,13 @@ def _settings(call: Call) -> ModelSettings | None:
     return ModelSettings(**call.model_settings) if call.model_settings else None  # type: ignore[typeddict-item]
 
 
-def _plain_text(response: ModelResponse) -> str | None:
-    """Return the text of a whole response of text and thoughts, None if there is none."""
-    if response.state != "complete":
-        return None
-    texts = []
-    for part in response.parts:
-        if isinstance(part, TextPart):
-            texts.append(part.content)
-        elif not isinstance(part, ThinkingPart):
-            return None
-    return "".join(texts) or None
+def _retries(call: Call) -> int:
+    # An empty text is not asked for once more: another model may do better.
+    return 0 if call.result_type is str else call.output_retries
+
+
+def _key(call: Call) -> Any:
+    return _identity(call.result_type), tuple(map(id, call.tools)), _retries(call)
 
 
 def _identity(result_type: Any) -> Any:
@@ -391,18 +391,13 @@ class _Run:
         """Return the data with what the whole call took."""
         assert self.metered is not None
         readings = read(result.new_messages(), self.metered.output_tools)
+        return self.read(data, result.all_messages(), readings)
+
+    def read(self, data: Any, messages: Sequence[ModelMessage], readings: Readings) -> Answer[Any]:
+        """Return the data with what the requests took."""
         return Answer(
             data=data,
             response=self.response(readings, output_valid=True),
-            messages=result.all_messages(),
-            replayable=self.metered.is_replayable(),
-        )
-
-    def plain_answer(self, text: str, messages: list[ModelMessage]) -> Answer[Any]:
-        """Return a text with what its one request took."""
-        return Answer(
-            data=text,
-            response=self.response(Readings(), output_valid=True),
             messages=messages,
             replayable=self.metered is not None and self.metered.is_replayable(),
         )

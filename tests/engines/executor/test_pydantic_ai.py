@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -211,6 +213,85 @@ async def test_a_plain_text_is_what_an_agent_would_have_made_of_it(
         assert answered.response.output_tokens == USAGE.output_tokens
         kinds = [(type(m), [p.part_kind for p in m.parts]) for m in expected.all_messages()]
         assert kinds == [(type(m), [p.part_kind for p in m.parts]) for m in answered.messages]
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] != []
+
+
+GOOD, BAD = '{"answer": "four"}', '{"answer": 4}'
+
+
+@dataclass
+class Noted:
+    """A form that is no pydantic model."""
+
+    answer: str
+
+
+@pytest.mark.parametrize("form", [Reply, Noted, bool, Reply | Noted, PromptedOutput(Reply)])
+@pytest.mark.parametrize(
+    "says_",
+    [
+        [GOOD],
+        ["thinks", GOOD],
+        [{"answer": "four"}],
+        [BAD, GOOD],
+        [BAD, BAD],
+        ["text", "text"],
+        [GOOD[:9], GOOD],
+        ["unknown tool", GOOD],
+        ["two calls"],
+    ],
+)
+async def test_data_is_what_an_agent_would_have_made_of_it(
+    executor: PydanticAIExecutor, form: Any, says_: list[Any]
+) -> None:
+    """The second call of a form asks, answers, mends and refuses as an agent does."""
+    seen: list[Any] = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked = sum(isinstance(m, ModelResponse) for m in messages)
+        said = script[min(asked, len(script) - 1)]
+        last = messages[-1]
+        seen.append((info.model_request_parameters, [(p.part_kind) for p in last.parts]))
+        if not info.output_tools:
+            return ModelResponse(parts=[TextPart(str(said))], usage=USAGE)
+        tool = info.output_tools[0].name
+        match said:
+            case "text":
+                parts: list[Any] = [TextPart("four")]
+            case "thinks":
+                parts = [ThinkingPart("hm"), TextPart("so"), ToolCallPart(tool, GOOD)]
+            case "unknown tool":
+                parts = [ToolCallPart("unknown", "{}")]
+            case "two calls":
+                parts = [ToolCallPart(tool, GOOD), ToolCallPart(tool, GOOD)]
+            case _:
+                parts = [ToolCallPart(tool, said)]
+        return ModelResponse(parts=parts, usage=USAGE)
+
+    model, script = FunctionModel(answer), [GOOD]
+    agent: Agent[None, Any] = Agent(model, output_type=form, retries={"output": 1})
+    arm, call = ModelArm("m", model=model), Call("2+2?", result_type=form, system_prompt="brief")
+    with contextlib.suppress(ExecutionError):  # as where a form is not an object
+        await executor.execute(arm, call)
+    script = says_
+    seen.clear()
+    try:
+        expected: Any = await agent.run("2+2?", instructions="brief")
+    except AgentRunError:
+        with pytest.raises(OutputInvalid) as caught:
+            await executor.execute(arm, call)
+        assert caught.value.response is not None
+    else:
+        answered = await executor.execute(arm, call)
+        assert answered.data == expected.output
+        kinds = [[(p.part_kind, str(p.content)) for p in m.parts if hasattr(p, "content")]
+                 for m in expected.all_messages()]  # fmt: skip
+        assert kinds == [[(p.part_kind, str(p.content)) for p in m.parts if hasattr(p, "content")]
+                         for m in answered.messages]  # fmt: skip
+        assert answered.response.validation_retries + answered.response.tool_failures == sum(
+            p.part_kind == "retry-prompt" for m in expected.all_messages() for p in m.parts
+        )
     half = len(seen) // 2
     assert seen[:half] == seen[half:] != []
 
