@@ -6,14 +6,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+import numpy as np
 
 from conduit.core.errors import ConfigurationError
 from conduit.core.events import Evidence, LogEntry, Outcome
 from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Query, RoutingDecision
-from conduit.engines.bandits.base import Policy, PolicyFactory
+from conduit.engines.bandits.base import Policy, PolicyFactory, Step
+from conduit.engines.bandits.outcomes import step_of
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.router import Router
 from conduit.storage.base import Ack
@@ -128,15 +130,32 @@ class Pool:
         log.debug("Bandit updated for %s (%s)", entry.row.model, entry.row.kind)
 
     def _share(self, entry: LogEntry) -> None:
-        model = self._models.get(entry.row.model)
-        outcome = entry.outcome()
-        # A call that failed says something about the place, not about the model.
-        if model is None or outcome.error is not None:
+        """Teach an answer's quality to the other deployments of its model.
+
+        Hearsay: whether a deployment has changed is for its own answers to show.
+        """
+        siblings = self._siblings(entry.row.model)
+        if not siblings:
             return
-        learner = self.router.learner
-        for sibling in learner.models:
-            if sibling != entry.row.model and self._models.get(sibling) == model:
-                learner.apply(_partly(outcome, entry.before, sibling))
+        learner, outcome = self.router.learner, entry.outcome()
+        # A call that failed says something about the place, not about the model.
+        if outcome.error is not None:
+            return
+        step = _hearsay(outcome, entry.before, learner.arms[siblings[0]])
+        x = outcome.x.astype(np.float64)
+        for row in siblings:
+            learner.policy.update(row, x, step)
+
+    def _siblings(self, deployment: str) -> list[int]:
+        """Return the rows of the other deployments that serve the same model."""
+        model = self._models.get(deployment)
+        if model is None:
+            return []
+        return [
+            row
+            for row, name in enumerate(self.router.learner.models)
+            if name != deployment and self._models.get(name) == model
+        ]
 
     def _forget(self, model: str) -> None:
         if self._window is None or model not in self.router.learner.models:
@@ -148,26 +167,26 @@ class Pool:
             self.router.learner.policy.discount(row, (1.0 - 1.0 / self._window) ** step)
 
 
-def _partly(outcome: Outcome, before: Evidence | None, sibling: str) -> Outcome:
-    """Return what an outcome says of another deployment of its model: part of its quality.
+def _hearsay(outcome: Outcome, before: Evidence | None, arm: ModelArm) -> Step:
+    """Return what an outcome says of another deployment of its model: a part of its quality.
 
-    It revises what was said before, even where that is nothing: the sibling did not serve the
-    call, so no call of its own ends with this.
+    It revises what was said before, of which a failure said nothing here.
     """
-    old = before or Evidence()
-    return replace(
-        outcome,
-        model=sibling,
+    said = Outcome(
+        outcome.model,
+        outcome.x,
+        quality=outcome.quality,
         quality_weight=outcome.quality_weight * SIBLING_WEIGHT,
-        cost_usd=None,
-        latency_s=None,
-        input_tokens=None,
-        output_tokens=None,
-        revises=Evidence(
-            quality=old.quality if old.error is None else None,
-            quality_weight=old.quality_weight * SIBLING_WEIGHT,
-        ),
+        lift=outcome.lift,
     )
+    if before is None or before.error is not None:
+        return step_of(said, None, arm)
+    heard = Evidence(
+        quality=before.quality,
+        quality_weight=before.quality_weight * SIBLING_WEIGHT,
+        lift=before.lift,
+    )
+    return step_of(said, heard, arm)
 
 
 def ridge_policy(policy: str | PolicyFactory, lambda_reg: float) -> PolicyFactory:

@@ -16,16 +16,8 @@ from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache
 from conduit.cache.opening import open_cache
 from conduit.catalogue.pool import arms_of, known_arm
-from conduit.core.errors import (
-    ConfigurationError,
-    InvalidInput,
-    unknown_name,
-)
-from conduit.core.events import (
-    DecisionRecord,
-    FeedbackRow,
-    LogEntry,
-)
+from conduit.core.errors import ConfigurationError, InvalidInput, unknown_name
+from conduit.core.events import DecisionRecord, FeedbackRow, LogEntry
 from conduit.core.models import (
     Exclusion,
     Feedback,
@@ -48,13 +40,7 @@ from conduit.engines.follower import Companion, Follower
 from conduit.engines.intake import Intake, at_once
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
-from conduit.engines.rows import (
-    Weigher,
-    calibration_rows,
-    key_of,
-    lesson_of,
-    row_of,
-)
+from conduit.engines.rows import Weigher, calibration_rows, key_of, lesson_of, row_of
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
 DECISION_TTL_S = 30 * 86_400.0
@@ -123,12 +109,20 @@ class Router:
             change_detection=change_detection, prior_observations=prior_observations,
         )  # fmt: skip
         self.lock = threading.RLock()  # held while it is taught; hold it to decide in threads
-        self._follower = Follower(
-            self.store, name, self._beginnings.fresh, self._beginnings.restore,
-            applied=self._learned, lock=self.lock,
-        )  # fmt: skip
+        self._follower = self._level_with_the_log()
         self._listeners: list[Callable[[LogEntry], None]] = []
         self._weigher: Weigher | None = None
+
+    def _level_with_the_log(self) -> Follower:
+        """Return the follower that teaches the learner what comes into the log."""
+        return Follower(
+            self.store,
+            self.name,
+            self._beginnings.fresh,
+            self._beginnings.restore,
+            applied=self._learned,
+            lock=self.lock,
+        )
 
     # life --------------------------------------------------------------------------------------
 

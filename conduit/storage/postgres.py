@@ -20,9 +20,9 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from conduit.core.errors import InvalidInput, StorageUnavailable
+from conduit.storage.batches import Batch, First, Result, judged, may_wait, rows_of
 from conduit.storage.rows import FEEDBACK_COLUMNS, RECORD_COLUMNS, Arrived, Row, feedback_row
 from conduit.storage.sessions import Held
-from conduit.storage.writer import Batch, First, Result, judged, may_wait, rows_of
 
 _NAMED = re.compile(r"(?<!:):([a-z_]+)")  # :name, not ::type
 _TYPES: Mapping[str, str] = {

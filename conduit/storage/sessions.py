@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from conduit.core.errors import InvalidInput, StorageUnavailable
+from conduit.storage.batches import Batch, Result
 from conduit.storage.engines import READ_ONLY, translated
 from conduit.storage.ports import closed
-from conduit.storage.writer import Batch, Result
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]

@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from conduit.storage.batches import Batch, First, Result, judged, may_wait, rows_of
 from conduit.storage.rows import (
     FEEDBACK_COLUMNS,
     RECORD_COLUMNS,
@@ -28,7 +29,6 @@ from conduit.storage.rows import (
     feedback_row,
 )
 from conduit.storage.sessions import Held
-from conduit.storage.writer import Batch, First, Result, judged, may_wait, rows_of
 
 # SQLite's own waiting sleeps for up to 0.1 s, while others come and go: with four writers one group
 # in a hundred waited for 1.5 s. Whoever looks this often gets the file at one of the next commits.

@@ -10,36 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from conduit.core.errors import ConduitError, ConflictingFeedback, InvalidInput, StorageUnavailable
 from conduit.core.events import DecisionRecord, FeedbackRow, unchecked
+from conduit.storage.batches import Batch, Commit, Result, batch_of, singles
 from conduit.storage.journal import Journal
-from conduit.storage.ports import (
-    Ack,
-    Clock,
-    ResponseRecord,
-    check_decision,
-    clean,
-    closed,
-    may_still_arrive,
-    payload_hash,
-    repeated,
-)
-from conduit.storage.rows import (
-    Arrived,
-    Journaled,
-    Row,
-    decision_row,
-    from_json,
-    optional_clean,
-    response_row,
-    to_json,
-)
+from conduit.storage.ports import Ack, Clock, ResponseRecord, clean, closed, payload_hash
+from conduit.storage.rows import Arrived, Journaled, from_json, to_json
 
 log = logging.getLogger(__name__)
+_row = unchecked(FeedbackRow)
 T = TypeVar("T")
 
 GROUP_ROWS = 64  # feedback rows in one commit
@@ -50,22 +33,6 @@ QUEUED_RECORDS = 20_000  # decisions and answers that wait for the database
 KNOWN_DECISIONS = 10_000  # that need not be sent again with each receipt
 RETRY_S = 0.5  # between two looks whether the database is back
 CLOSE_TIMEOUT_S = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """What one transaction writes; decisions come before the feedback on them."""
-
-    decisions: Sequence[DecisionRecord] = ()
-    responses: Sequence[ResponseRecord] = ()
-    feedback: Sequence[Arrived] = ()
-
-
-Result = Ack | ConduitError
-_row, _ack = unchecked(FeedbackRow), unchecked(Ack)
-First = tuple[int, bytes, bool]  # of the row that has the id: place, digest, whether it waits
-# Writes a batch in one transaction and says what became of each piece of feedback.
-Commit = Callable[[Batch], Awaitable[Sequence[Result]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -265,7 +232,7 @@ class GroupWriter:
             item for _, item in zip(range(GROUP_RECORDS), self._records.values(), strict=False)
         ]
         unique, repeats = _unique(group)
-        batch = _batch(items, [w.arrived for w in unique])
+        batch = batch_of(items, [w.arrived for w in unique])
         try:
             results = await self._committed(batch)
         except StorageUnavailable as error:
@@ -298,7 +265,7 @@ class GroupWriter:
             raise
         except Exception as error:
             refusal = _refusal(error)
-            parts = list(_single(batch))
+            parts = list(singles(batch))
             if not parts:  # an empty batch only asks
                 raise refusal from error
         if len(parts) == 1:
@@ -399,7 +366,8 @@ class GroupWriter:
         records = [item for item in items if not isinstance(item, Arrived)]
         rows = [unique[key] for key in sorted(unique)]
         again: list[str] = []
-        for arrived, result in zip(rows, await self._committed(_batch(records, rows)), strict=True):
+        results = await self._committed(batch_of(records, rows))
+        for arrived, result in zip(rows, results, strict=True):
             if isinstance(result, StorageUnavailable):
                 again.append(to_json(arrived))  # it was acknowledged, so it stays
             elif not isinstance(result, Ack):
@@ -460,27 +428,6 @@ def _key(item: DecisionRecord | ResponseRecord) -> str:
     return ("d" if isinstance(item, DecisionRecord) else "r") + item.id
 
 
-def _batch(items: Iterable[DecisionRecord | ResponseRecord], rows: Sequence[Arrived]) -> Batch:
-    """Return a batch in the one order in which all writers take their locks."""
-    kept = list(items)
-    decisions = {d.id: d for d in kept if isinstance(d, DecisionRecord)}
-    for arrived in rows:
-        if arrived.row.decision is not None and arrived.row.decision.expires_at >= arrived.at:
-            decisions.setdefault(arrived.row.decision.id, arrived.row.decision)
-    return Batch(
-        decisions=sorted(decisions.values(), key=lambda d: d.id),
-        responses=sorted((r for r in kept if isinstance(r, ResponseRecord)), key=lambda r: r.id),
-        feedback=rows,
-    )
-
-
-def _single(batch: Batch) -> Iterable[Batch]:
-    """Return the parts of a batch that can be committed one by one, in order."""
-    yield from (Batch(decisions=[d]) for d in batch.decisions)
-    yield from (Batch(responses=[r]) for r in batch.responses)
-    yield from (Batch(feedback=[f]) for f in batch.feedback)
-
-
 def _unique(group: Sequence[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
     """Return the first row of each id, ordered by id, and the rows that repeat one of them."""
     first: dict[tuple[str, str], _Waiting] = {}
@@ -500,40 +447,3 @@ def _repeat(
     if isinstance(answer, Ack) and payload_hash(first.row) != payload_hash(arrived.row):
         return ConflictingFeedback(arrived.row.feedback_id)
     return replace(answer, status="duplicate") if isinstance(answer, Ack) else answer
-
-
-def may_wait(arrived: Arrived) -> bool:
-    """Return whether a row may be stored before its decision."""
-    return arrived.row.decision is None and may_still_arrive(arrived.row.decision_id, arrived.at)
-
-
-def judged(
-    arrived: Arrived,
-    *,
-    seq: int | None,
-    decision: tuple[str, float] | None,
-    first: First | None,
-) -> Result:
-    """Return what a caller is told of a row that was stored (`seq`), or was not."""
-    row = arrived.row
-    try:
-        if seq is not None:
-            return _ack("stored", row.feedback_id, seq, decision is None, None)
-        if first is not None:
-            return repeated(row, first[1], first[0], waiting=first[2])
-        check_decision(row, arrived.at, decision)
-    except ConduitError as error:
-        return error
-    return StorageUnavailable("the row met one that was being deleted; give it again")
-
-
-def rows_of(batch: Batch) -> Iterable[tuple[str, list[Row]]]:
-    """Return what a batch adds to each table beside the feedback, tables without rows left out."""
-    texts = [d for d in batch.decisions if d.text is not None]
-    for table, rows in (
-        ("decisions", [decision_row(d) for d in batch.decisions]),
-        ("queries", [(clean(d.id), optional_clean(d.text)) for d in texts]),
-        ("responses", [response_row(r) for r in batch.responses]),
-    ):
-        if rows:
-            yield table, rows

@@ -4,10 +4,10 @@
         client = AsyncOpenAI(base_url=provider.base_url, api_key="local")
 
 `python -m conduit.testing.local_provider` serves in a process of its own and prints its URL first.
-It answers chat completions, responses and embeddings; a request whose `Idempotency-Key` it knows
-gets the same answer without being billed again, and the key comes back in a header.
-`GET /control/requests` lists the ledger and `POST /control/fault` (`{"model": …, "fault":
-{"kind": …} or null}`) sets a fault, for others than the process that serves.
+It answers chat and text completions, responses and embeddings. A request whose `Idempotency-Key` it
+knows gets the same answer without being billed again, and the key comes back in a header. `GET
+/control/requests` lists the ledger and `POST /control/fault` (`{"model": …, "fault": {"kind": …} or
+null}`) sets a fault, for others than the process that serves.
 """
 
 import argparse
@@ -34,10 +34,10 @@ from conduit.testing.provider_http import Connection, Request, Script, error_scr
 from conduit.testing.provider_ledger import Ledger, LedgerRow
 from conduit.testing.provider_models import (
     SIMULATED_POOL,
+    ActiveFault,
     SimulatedModel,
     chance_of,
     count_tokens,
-    draw,
     model_from,
 )
 from conduit.testing.provider_questions import (
@@ -46,7 +46,7 @@ from conduit.testing.provider_questions import (
     prompt_id,
     provider_questions,
     recognise,
-)
+)  # fmt: skip
 from conduit.testing.provider_scripts import Delivery
 from conduit.testing.provider_wire import WIRES, Wire
 
@@ -113,7 +113,7 @@ class LocalProvider:
         self._key = None if api_key is None else f"Bearer {api_key}".encode()
         self._port = port
         self._ledger = Ledger()
-        self._faults: dict[str, _ActiveFault] = {}
+        self._faults: dict[str, ActiveFault] = {}
         for model in models:
             self.set_fault(model.name, model.fault)
         self._wires = {wire.path: wire for wire in WIRES}
@@ -228,7 +228,7 @@ class LocalProvider:
         if fault is None:
             self._faults.pop(model, None)
         else:
-            self._faults[model] = _ActiveFault(fault, self._seed, model)
+            self._faults[model] = ActiveFault(fault, self._seed, model)
 
     def replace_model(self, model: SimulatedModel) -> None:
         """Let a model of the same name take over from the next request on: drift, or new prices."""
@@ -400,25 +400,6 @@ class LocalProvider:
 
         parsed = _parsed(request, read)
         return parsed if isinstance(parsed, Script) else json_script(200, {"status": "ok"})
-
-
-class _ActiveFault:
-    """A fault since the moment it was set: it counts and times what it may strike."""
-
-    def __init__(self, fault: Fault, seed: int, model: str) -> None:
-        self._fault = fault
-        self._lot = (seed, model, "fault")
-        self._since = time.monotonic()
-        self._seen = 0
-
-    def strikes(self) -> Fault | None:
-        """Return the fault if it strikes this request."""
-        self._seen += 1
-        fault = self._fault
-        is_over = (fault.first_n is not None and self._seen > fault.first_n) or (
-            fault.lasts_s is not None and time.monotonic() - self._since > fault.lasts_s
-        )
-        return None if is_over or draw(*self._lot, self._seen) >= fault.probability else fault
 
 
 class _Stop:

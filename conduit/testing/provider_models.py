@@ -1,5 +1,6 @@
 """The models that a local provider simulates: what they cost, know, and how fast they are."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import blake2b
@@ -123,3 +124,22 @@ def draw(*what: object) -> float:
     """Return a number in [0, 1) that depends on nothing but its arguments."""
     text = "\0".join(map(str, what)).encode("utf-8", "replace")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") / 2**64
+
+
+class ActiveFault:
+    """A fault since the moment it was set: it counts and times what it may strike."""
+
+    def __init__(self, fault: Fault, seed: int, model: str) -> None:
+        self._fault = fault
+        self._lot = (seed, model, "fault")
+        self._since = time.monotonic()
+        self._seen = 0
+
+    def strikes(self) -> Fault | None:
+        """Return the fault if it strikes this request."""
+        self._seen += 1
+        fault = self._fault
+        is_over = (fault.first_n is not None and self._seen > fault.first_n) or (
+            fault.lasts_s is not None and time.monotonic() - self._since > fault.lasts_s
+        )
+        return None if is_over or draw(*self._lot, self._seen) >= fault.probability else fault

@@ -134,6 +134,57 @@ class ChatWire:
         return Event(_sse(error_body("server_error", code, message)))
 
 
+class TextWire:
+    """`POST /v1/completions`, the older form: a prompt instead of messages."""
+
+    path: ClassVar[str] = "/v1/completions"
+
+    def parse(self, body: Mapping[str, Any]) -> Ask:
+        """Return what a request asks."""
+        options = body.get("stream_options") or {}
+        return ask_from(
+            [Turn("user", _prompt(body["prompt"]), 0)],
+            model=_text(body["model"]),
+            stream=bool(body.get("stream")),
+            include_usage=bool(options.get("include_usage")),
+            max_tokens=_count(body.get("max_tokens")),
+        )
+
+    def whole(self, said: Completion, ask: Ask, request_id: str, now: float) -> dict[str, Any]:
+        """Return the body of an answer that is not streamed."""
+        usage = {"usage": _chat_usage(said, ask)} if said.usage_sign else {}
+        return self._body(said, ask, request_id, now, said.content or "", said.finish) | usage
+
+    def events(self, said: Completion, ask: Ask, request_id: str, now: float) -> list[Event]:
+        """Return the chunks of a streamed answer, from the first words to `[DONE]`."""
+
+        def chunk(text: str, finish: str | None = None) -> bytes:
+            return _sse(self._body(said, ask, request_id, now, text, finish))
+
+        events = [Event(chunk(piece), True) for piece in pieces_of(said.content or "")]
+        events.append(Event(chunk("", said.finish)))
+        if ask.include_usage and said.usage_sign:
+            body = self._body(said, ask, request_id, now, "", None)
+            events.append(Event(_sse(body | {"choices": [], "usage": _chat_usage(said, ask)})))
+        return [*events, Event(b"data: [DONE]\n\n")]
+
+    def error_event(self, code: str, message: str) -> Event:
+        """Return the event that reports a failure in the middle of a stream."""
+        return Event(_sse(error_body("server_error", code, message)))
+
+    def _body(
+        self, said: Completion, ask: Ask, request_id: str, now: float, text: str, finish: str | None
+    ) -> dict[str, Any]:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        return {
+            "id": f"cmpl-{request_id}",
+            "object": "text_completion",
+            "created": int(now),
+            "model": ask.model,
+            "choices": [choice] if said.has_choices else [],
+        }
+
+
 class ResponsesWire:
     """`POST /v1/responses`."""
 
@@ -229,7 +280,7 @@ class ResponsesWire:
         }
 
 
-WIRES: tuple[Wire, ...] = (ChatWire(), ResponsesWire())
+WIRES: tuple[Wire, ...] = (ChatWire(), TextWire(), ResponsesWire())
 
 
 def _sse(body: Mapping[str, Any], event: str | None = None) -> bytes:
@@ -308,6 +359,16 @@ def _chat_turn(message: Mapping[str, Any]) -> Turn:
     for call in message.get("tool_calls") or ():
         extra += count_tokens(call["function"]["arguments"])
     return Turn(_ROLES[message["role"]], text, extra)
+
+
+def _prompt(prompt: object) -> str:
+    """Return the one text of a prompt; tokens are as good as words."""
+    parts = prompt if isinstance(prompt, list) else [prompt]
+    if parts and all(type(part) is int for part in parts):
+        return " ".join(map(str, parts))
+    if len(parts) != 1:
+        raise ValueError("prompt must be one text, or a list of tokens")
+    return _text(parts[0])
 
 
 def _response_turns(items: object) -> list[Turn]:

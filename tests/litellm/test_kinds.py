@@ -60,6 +60,7 @@ KINDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "stream": ("chat", "acompletion", "completion", {"messages": ask(TEXT), "stream": True}),
     "tools": ("chat", "acompletion", "completion", {"messages": ask(TEXT), "tools": [TOOL]}),
     "text": ("chat", "atext_completion", "text_completion", {"prompt": TEXT}),
+    "instruct": ("instruct", "atext_completion", "text_completion", {"prompt": TEXT}),
     "embedding": ("embed", "aembedding", "embedding", {"input": [TEXT]}),
     "image": ("paint", "aimage_generation", "image_generation", {"prompt": TEXT}),
 }
@@ -94,12 +95,19 @@ async def in_a_thread(router: Router, kind: str) -> Any:
         return await asyncio.get_running_loop().run_in_executor(threads, synchronous, router, kind)
 
 
+def of_text(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a deployment that is asked for text completions, not for chats."""
+    params = entry["litellm_params"]
+    name = params["model"].replace("openai/", "text-completion-openai/")
+    return entry | {"litellm_params": params | {"model": name}}
+
+
 WAYS = [
     (how, kind)
     for how in (asynchronous, inside_a_running_loop, in_a_thread)
     for kind in KINDS
     # LiteLLM's own router.text_completion sends the group's name as the model's, without us too.
-    if how is asynchronous or kind != "text"
+    if how is asynchronous or kind not in ("text", "instruct")
 ]
 
 
@@ -119,6 +127,8 @@ async def test_every_kind_of_call_is_routed_and_credited(
         deploy("chat", "gpt-4o-mini", "b"),
         deploy("embed", "text-embedding-3-small", "e1"),
         deploy("embed", "text-embedding-3-small", "e2"),
+        of_text(deploy("instruct", "gpt-4o", "t1")),
+        of_text(deploy("instruct", "gpt-4o-mini", "t2")),
         deploy("paint", "dall-e-3", "p1", api_base=painter),
         deploy("paint", "dall-e-3", "p2", api_base=painter),
     ]
@@ -127,6 +137,8 @@ async def test_every_kind_of_call_is_routed_and_credited(
         response = await how(router, kind)
         decision = response._hidden_params["conduit_decision_id"]
         assert strategy._trips[decision].text == TEXT
+        if kind == "instruct":  # the others are answered by LiteLLM's chat, whatever they ask for
+            assert [row.path for row in threaded_provider.requests] == ["/v1/completions"]
         assert strategy.decision(response).selected_model in {
             entry["model_info"]["id"] for entry in models if entry["model_name"] == KINDS[kind][0]
         }

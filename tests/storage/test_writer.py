@@ -11,9 +11,10 @@ import pytest
 from conduit.core.errors import ConflictingFeedback, InvalidInput, StorageUnavailable
 from conduit.core.events import DecisionRecord, FeedbackRow
 from conduit.storage import writer as module
+from conduit.storage.batches import Batch, Result
 from conduit.storage.journal import Journal
 from conduit.storage.ports import Ack
-from conduit.storage.writer import GROUP_ROWS, Batch, GroupWriter, Result
+from conduit.storage.writer import GROUP_ROWS, GroupWriter
 from conduit.testing.records import ManualClock, a_decision, a_row, an_answer
 
 AWAY = "the test says so"

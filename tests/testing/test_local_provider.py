@@ -118,6 +118,38 @@ async def test_a_limit_on_tokens_cuts_the_answer(client: AsyncOpenAI) -> None:
     assert answer.usage.completion_tokens == 3
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_text_completions_answer_as_chats_do(
+    provider: LocalProvider, client: AsyncOpenAI, streamed: bool
+) -> None:
+    """The older API gives the same text for the same question, whole or in pieces, and bills it."""
+    prompt = f"{provider_questions(n=1)[0].prompt} [[marker:a]]"
+    if streamed:
+        pieces = await client.completions.create(
+            model="good", prompt=prompt, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in pieces]
+        text = "".join(chunk.choices[0].text for chunk in chunks if chunk.choices)
+        usage = chunks[-1].usage
+    else:
+        answer = await client.completions.create(model="good", prompt=[prompt])
+        text, usage = answer.choices[0].text, answer.usage
+    assert text == await said(client, prompt)
+    assert "[[marker:a]]" in text
+    row = provider.requests[0]
+    assert usage is not None
+    assert (row.input_tokens, row.output_tokens) == (usage.prompt_tokens, usage.completion_tokens)
+    assert row.usd > 0.0
+
+
+async def test_a_text_completion_is_of_one_prompt(client: AsyncOpenAI) -> None:
+    """Tokens are a prompt too; several prompts in one request are refused, not half answered."""
+    answer = await client.completions.create(model="good", prompt=[1, 2, 3])
+    assert answer.choices[0].text
+    with pytest.raises(openai.BadRequestError, match="one text"):
+        await client.completions.create(model="good", prompt=["one", "two"])
+
+
 async def test_embeddings_are_near_for_shared_words(
     provider: LocalProvider, client: AsyncOpenAI
 ) -> None:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from conduit.catalogue.models import canonical_id
+from conduit.catalogue.pricing import price_usd
 from conduit.core.errors import ConfigurationError, ExecutionError
 from conduit.core.models import ModelArm
 from conduit.engines.executor.base import (
@@ -250,9 +251,17 @@ class LiteLLMExecutor:
         return self.list_price_usd(self._resolve(arm), usage.input_tokens, usage.output_tokens)
 
     def list_price_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
-        """Return what so many tokens cost by LiteLLM's local map, or None where it has no price."""
+        """Return what so many tokens cost by LiteLLM's local map, else by genai-prices, or None.
+
+        Models leave LiteLLM's map from one release to the next.
+        """
         if input_tokens <= 0 or output_tokens < 0:
             return None
+        told = self._mapped_usd(name, input_tokens, output_tokens)
+        return told if told is not None else price_usd(name, input_tokens, output_tokens)
+
+    def _mapped_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
+        """Return the price by LiteLLM's map; $0 is believed of one's own machine alone."""
         try:
             dollars = self._litellm.cost_per_token(
                 model=name, prompt_tokens=input_tokens, completion_tokens=output_tokens
@@ -260,7 +269,8 @@ class LiteLLMExecutor:
         except Exception:  # noqa: BLE001  some releases raise nothing narrower without a price
             return None
         total = float(sum(dollars))
-        return total if total > 0.0 or name.partition("/")[0] in _FREE else None
+        provider, _, model = name.partition("/")
+        return total if total > 0.0 or (provider in _FREE and "cloud" not in model) else None
 
 
 async def _left(asking: asyncio.Task[Any]) -> None:
