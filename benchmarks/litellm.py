@@ -12,19 +12,23 @@ shuffle, its adaptive router and ours, and a thousand odd requests over HTTP.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # before litellm is imported
 warnings.simplefilter("ignore")
 
-from litellm import Router  # noqa: E402  the environment comes first
+import litellm  # noqa: E402  the environment comes first
+from litellm import Router  # noqa: E402
+from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
 
 from benchmarks import results_page  # noqa: E402
 from conduit.testing.local_provider import (  # noqa: E402
@@ -32,12 +36,13 @@ from conduit.testing.local_provider import (  # noqa: E402
     SimulatedModel,
     provider_questions,
 )
-from conduit_litellm import ConduitRoutingStrategy  # noqa: E402
+from conduit_litellm import ConduitFeedbackLogger, ConduitRoutingStrategy  # noqa: E402
 from tests.litellm.oddities import ODD_INPUTS, ODD_MESSAGES  # noqa: E402
 
 Figure = dict[str, Any]
 
-DEPLOYMENTS = 5
+MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano")
+ONE_MODEL = ("gpt-4o",) * 5
 TOPICS = ("units", "dates")
 EXPERTS = tuple(
     SimulatedModel(f"{topic}-expert", 1.0, 1.0, skill={topic: 1.0, "*": 0.0}) for topic in TOPICS
@@ -48,17 +53,17 @@ TEXT = (
 )
 
 
-def router_of() -> Router:
-    """Return a router over five deployments that answer at once."""
-    models = [
+def router_of(models: Sequence[str]) -> Router:
+    """Return a router over deployments of these models that answer at once."""
+    listed = [
         {
             "model_name": "g",
-            "litellm_params": {"model": "openai/gpt-4o", "api_key": "k", "mock_response": "Yes."},
+            "litellm_params": {"model": f"openai/{m}", "api_key": "k", "mock_response": "Yes."},
             "model_info": {"id": f"d{k}"},
         }
-        for k in range(DEPLOYMENTS)
+        for k, m in enumerate(models)
     ]
-    return Router(model_list=models, num_retries=0)
+    return Router(model_list=listed, num_retries=0)
 
 
 def messages(k: int) -> list[dict[str, str]]:
@@ -80,13 +85,45 @@ async def call(router: Router, k: int) -> Any:
     return response
 
 
-async def block_ms(step: Callable[[Router, int], Awaitable[Any]], router: Router, k: int) -> float:
-    """Return the CPU milliseconds per call of one block."""
-    began = time.process_time()
-    for n in range(BLOCK):
-        await step(router, k + n)
-    await asyncio.sleep(0.01)  # reports of the last calls
-    return (time.process_time() - began) / BLOCK * 1e3
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A router, and the logger that LiteLLM reports its calls to."""
+
+    router: Router
+    logger: ConduitFeedbackLogger | None = None
+
+    async def block_ms(self, step: Callable[[Router, int], Awaitable[Any]], k: int) -> float:
+        """Return the CPU milliseconds per call of one block."""
+        with listening(self.logger):
+            began = time.process_time()
+            for n in range(BLOCK):
+                await step(self.router, k + n)
+            await asyncio.sleep(0.01)  # reports of the last calls
+            return (time.process_time() - began) / BLOCK * 1e3
+
+
+class Idle(ConduitFeedbackLogger):
+    """A logger that does nothing: what LiteLLM's own part of any logger costs."""
+
+    log_success_event = CustomLogger.log_success_event
+    async_log_success_event = CustomLogger.async_log_success_event
+
+    def __init__(self) -> None:
+        """Tell nobody."""
+        CustomLogger.__init__(self)
+
+
+@contextlib.contextmanager
+def listening(logger: ConduitFeedbackLogger | None) -> Iterator[None]:
+    """Let LiteLLM report to one logger, or to none."""
+    if logger is None:
+        yield
+        return
+    logger.register()
+    try:
+        yield
+    finally:
+        logger.unregister()
 
 
 IMPORT = """
@@ -109,22 +146,37 @@ def added_by_import_s() -> tuple[float, float]:
 
 
 async def overhead(calls: int) -> list[Figure]:
-    """Return the medians of both strategies, and of their difference block by block."""
-    plain, ours = router_of(), router_of()
+    """Return the medians of every way, and of their differences from shuffle block by block."""
+    one = router_of(ONE_MODEL)
     figures: list[Figure] = []
-    with ConduitRoutingStrategy.setup_strategy(ours, ConduitRoutingStrategy(seed=1)) as strategy:
+    with contextlib.ExitStack() as cleanup:
+        ways = {"shuffle": Way(one), "shuffle with an idle logger": Way(one, Idle())}
+        strategies = []
+        for name, models in (("conduit", MODELS), ("conduit, all of one model", ONE_MODEL)):
+            router, strategy = router_of(models), ConduitRoutingStrategy(seed=1)
+            cleanup.enter_context(ConduitRoutingStrategy.setup_strategy(router, strategy))
+            ours = next(c for c in litellm.callbacks if isinstance(c, ConduitFeedbackLogger))
+            ours.unregister()
+            ways[name] = Way(router, ours)
+            strategies.append(strategy)
         for name, step in (("choose", choose), ("acompletion", call)):
-            seen: dict[str, list[float]] = {"shuffle": [], "conduit": []}
+            seen: dict[str, list[float]] = {label: [] for label in ways}
             for k in range(-BLOCK * 2, calls, BLOCK):
-                for label, router in (("shuffle", plain), ("conduit", ours)):
-                    ms = await block_ms(step, router, k)
+                for label, way in ways.items():
+                    ms = await way.block_ms(step, k)
                     if k >= 0:
                         seen[label].append(ms)
-            added = statistics.median(b - a for a, b in zip(*seen.values(), strict=True))
             for label, values in seen.items():
+                added = [a - b for a, b in zip(values, seen["shuffle"], strict=True)]
                 figures.append(figure(f"{name}, {label}, CPU ms p50", statistics.median(values)))
-            figures.append(figure(f"{name}, added CPU ms p50", added, "<= 1"))
-        assert strategy.stats().fallbacks == 0
+                if label != "shuffle":
+                    hold = "<= 1" if label == "conduit" else None
+                    p50 = statistics.median(added)
+                    figures.append(figure(f"{name}, {label}, added CPU ms p50", p50, hold))
+        for strategy in strategies:
+            stats = strategy.stats()
+            assert stats.fallbacks == 0
+            assert sum(stats.credited.values()) >= calls
     return figures
 
 

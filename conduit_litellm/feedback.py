@@ -9,11 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from conduit.core.models import ImplicitFeedback
 from conduit.engines.executor.failures import meaning, translated
 
+# Where LiteLLM keeps loggers: it copies them from the first list into the others.
+_LISTS = (
+    "callbacks", "input_callback", "success_callback", "failure_callback", "_async_input_callback",
+    "_async_success_callback", "_async_failure_callback", "service_callback",
+)  # fmt: skip
 DECISION_ID = "conduit_decision_id"  # in metadata, in model_info and in `_hidden_params`
 
 
@@ -66,6 +72,17 @@ class ConduitFeedbackLogger(CustomLogger):
         # LiteLLM takes two loggers with equal public attributes for one and drops the second.
         self.name = f"conduit-{uuid.uuid4().hex}"
         self._observer = observer
+
+    def register(self) -> None:
+        """Have LiteLLM report calls here."""
+        litellm.logging_callback_manager.add_litellm_callback(self)
+
+    def unregister(self) -> None:
+        """Leave every list in which LiteLLM keeps it."""
+        for name in _LISTS:
+            found = getattr(litellm, name, None)
+            if isinstance(found, list):
+                found[:] = [callback for callback in found if callback is not self]
 
     def log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any

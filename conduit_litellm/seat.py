@@ -6,9 +6,8 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -40,31 +39,24 @@ class _Request:
     prompt: object = None
     decision_id: str | None = None
 
+    def mark(self, response: Any) -> Any:
+        """Note the decision that a response came of, and return it."""
+        hidden = getattr(response, "_hidden_params", None)
+        if self.decision_id is not None and isinstance(hidden, dict):
+            hidden[DECISION_ID] = self.decision_id
+        return response
+
 
 # The request that this task or thread is at.
 _request: ContextVar[_Request | None] = ContextVar("conduit_litellm_request", default=None)
 
 
-@contextmanager
-def _marks(*args: Any, **kwargs: Any) -> Iterator[Callable[[Any], Any]]:
-    """Remember the request of a call, and give what notes its last decision in its response."""
+def _begun(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
+    """Return the request that a call of LiteLLM's begins; None for a fallback of one on its way."""
     if _request.get() is not None:
-        yield lambda response: response  # a fallback of a request on its way
-        return
-    said = [kwargs, *(argument for argument in args if isinstance(argument, Mapping))]
-    request = _Request(next((told["prompt"] for told in said if "prompt" in told), None))
-    token = _request.set(request)
-
-    def mark(response: Any) -> Any:
-        hidden = getattr(response, "_hidden_params", None)
-        if request.decision_id is not None and isinstance(hidden, dict):
-            hidden[DECISION_ID] = request.decision_id
-        return response
-
-    try:
-        yield mark
-    finally:
-        _request.reset(token)
+        return None
+    said = (kwargs, *(argument for argument in args if isinstance(argument, Mapping)))
+    return _Request(next((told["prompt"] for told in said if "prompt" in told), None))
 
 
 def _told(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,12 +132,24 @@ class Seat(CustomRoutingStrategyBase):
         """Return LiteLLM's way through retries and fallbacks, with our mark on what it returns."""
 
         async def marked(*args: Any, **kwargs: Any) -> Any:
-            with _marks(*args, **kwargs) as mark:
-                return mark(await original(*args, **kwargs))
+            request = _begun(args, kwargs)
+            if request is None:
+                return await original(*args, **kwargs)
+            token = _request.set(request)
+            try:
+                return request.mark(await original(*args, **kwargs))
+            finally:
+                _request.reset(token)
 
         def marked_sync(*args: Any, **kwargs: Any) -> Any:
-            with _marks(*args, **kwargs) as mark:
-                return mark(original(*args, **kwargs))
+            request = _begun(args, kwargs)
+            if request is None:
+                return original(*args, **kwargs)
+            token = _request.set(request)
+            try:
+                return request.mark(original(*args, **kwargs))
+            finally:
+                _request.reset(token)
 
         return marked if inspect.iscoroutinefunction(original) else marked_sync
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
-import litellm
 from litellm.router import Router as LiteLLMRouter
 from litellm.types.router import CustomRoutingStrategyBase
 
@@ -151,7 +150,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
                 seat = Seat(router, self, self._recall, self._decide, self._pool)
                 seat.take()
                 self._seats[id(router)] = seat
-                _register(self._logger)
+                self._logger.register()
             return seat
 
     def _open(self) -> None:
@@ -170,7 +169,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             seats, self._seats = list(self._seats.values()), {}
             for seat in seats:
                 seat.leave()
-            _unregister(self._logger)
+            self._logger.unregister()
             worker, self._worker = self._worker, None
             store, self._store = self._store, None
         if self._judge is not None:
@@ -446,22 +445,6 @@ def _asking_router() -> Any:
         "the strategy does not know its router: call setup_strategy(router, strategy)",
         field="router",
     )
-
-
-def _register(logger: ConduitFeedbackLogger) -> None:
-    litellm.logging_callback_manager.add_litellm_callback(logger)
-
-
-def _unregister(logger: ConduitFeedbackLogger) -> None:
-    """Take the logger out of every list into which LiteLLM has copied it since."""
-    for name in (
-        "callbacks", "input_callback", "success_callback", "failure_callback",
-        "_async_input_callback", "_async_success_callback", "_async_failure_callback",
-        "service_callback",
-    ):  # fmt: skip
-        found = getattr(litellm, name, None)
-        if isinstance(found, list):
-            found[:] = [callback for callback in found if callback is not logger]
 
 
 async def _opened(url: str) -> Store:
