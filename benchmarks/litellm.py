@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from litellm import Router  # noqa: E402
 from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
 
 from benchmarks import results_page  # noqa: E402
+from benchmarks.windows import quietest  # noqa: E402
 from conduit.testing.local_provider import (  # noqa: E402
     LocalProvider,
     SimulatedModel,
@@ -48,6 +49,7 @@ EXPERTS = tuple(
     SimulatedModel(f"{topic}-expert", 1.0, 1.0, skill={topic: 1.0, "*": 0.0}) for topic in TOPICS
 )
 BLOCK = 20
+TO_HOLD = {"conduit": "<= 1"}
 TEXT = (
     "Which of these three contracts has the longest notice period, and what does it cost to leave?"
 )
@@ -160,24 +162,32 @@ async def overhead(calls: int) -> list[Figure]:
             ways[name] = Way(router, ours)
             strategies.append(strategy)
         for name, step in (("choose", choose), ("acompletion", call)):
-            seen: dict[str, list[float]] = {label: [] for label in ways}
-            for k in range(-BLOCK * 2, calls, BLOCK):
-                for label, way in ways.items():
-                    ms = await way.block_ms(step, k)
-                    if k >= 0:
-                        seen[label].append(ms)
-            for label, values in seen.items():
-                added = [a - b for a, b in zip(values, seen["shuffle"], strict=True)]
-                figures.append(figure(f"{name}, {label}, CPU ms p50", statistics.median(values)))
-                if label != "shuffle":
-                    hold = "<= 1" if label == "conduit" else None
-                    p50 = statistics.median(added)
-                    figures.append(figure(f"{name}, {label}, added CPU ms p50", p50, hold))
+            figures += [figure(f"{name}, {row}", ms, hold) for row, ms, hold in
+                        await compared(ways, step, calls)]  # fmt: skip
         for strategy in strategies:
             stats = strategy.stats()
             assert stats.fallbacks == 0
             assert sum(stats.credited.values()) >= calls
     return figures
+
+
+async def compared(
+    ways: Mapping[str, Way], step: Callable[[Router, int], Awaitable[Any]], calls: int
+) -> list[tuple[str, float, str | None]]:
+    """Return rows of what each way takes, and adds to the first: of the quietest blocks."""
+    seen = []
+    for k in range(-BLOCK * 2, calls, BLOCK):
+        block = tuple([await way.block_ms(step, k) for way in ways.values()])
+        if k >= 0:
+            seen.append(block)
+    rows: list[tuple[str, float, str | None]] = []
+    first, *_ = columns = list(zip(*quietest(seen), strict=True))
+    for label, column in zip(ways, columns, strict=True):
+        rows.append((f"{label}, CPU ms p50", statistics.median(column), None))
+        if column is not first:
+            added = statistics.median(a - b for a, b in zip(column, first, strict=True))
+            rows.append((f"{label}, added CPU ms p50", added, TO_HOLD.get(label)))
+    return rows
 
 
 def deployments(provider: LocalProvider, *, one_group: bool) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from benchmarks.results_page import write
+from benchmarks.windows import quietest
 from conduit.core.errors import ConduitError
 from conduit.core.models import ModelArm, RoutingResult
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
@@ -99,11 +100,6 @@ async def block_ms(
         await step(at + n)
     await flush()
     return (time.process_time() - began) / BLOCK * 1e3
-
-
-def quietest(pairs: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Return the quarter of the blocks in which the machine was least disturbed."""
-    return sorted(pairs, key=sum)[: max(len(pairs) // 4, 1)]
 
 
 async def overhead(url: str, calls: int, result_type: Any, database_url: str | None) -> Row:

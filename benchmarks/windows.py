@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +79,8 @@ def asked(description: str | None, *flags: tuple[str, str]) -> argparse.Namespac
     for flag, meaning in flags:
         parser.add_argument(flag, action="store_true", help=meaning)
     return parser.parse_args()
+
+
+def quietest(pairs: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Return the quarter of the blocks in which the machine was least disturbed."""
+    return sorted(pairs, key=sum)[: max(len(pairs) // 4, 1)]
