@@ -75,6 +75,11 @@ class Pool:
                 if deployment_id(deployment) not in known:
                     self.router.add_model(self._arm(deployment))
 
+    def knows(self, ids: Iterable[str]) -> bool:
+        """Return whether each of these deployments can be chosen."""
+        models = self.router.learner.models
+        return all(name in models for name in ids)
+
     def keep_only(self, ids: set[str]) -> None:
         """Let go of deployments that LiteLLM's router no longer has."""
         with self.router.lock:
@@ -93,7 +98,7 @@ class Pool:
         """Return the decision among the healthy deployments, in this thread."""
         with self.router.lock:
             models = self.router.learner.models
-            if any(name not in models for name in healthy):
+            if not self.knows(healthy):
                 self.add(healthy.values())
                 models = self.router.learner.models
             off = {name: HELD_BACK for name in models if name not in healthy}

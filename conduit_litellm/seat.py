@@ -206,14 +206,17 @@ class Seat(CustomRoutingStrategyBase):
 
     # pools -------------------------------------------------------------------------------------
 
-    def pool(self, name: str, deployments: Sequence[Deployment]) -> Pool:
-        """Return the pool of that name; the first time, over these deployments."""
+    def pool(self, name: str, offered: Mapping[str, Deployment]) -> Pool:
+        """Return the pool of that name, which knows the deployments that are offered, by id."""
         with self._lock:
-            if name not in self.pools:
-                self.pools[name] = self._make_pool(name, deployments)
-            if len(model_list_of(self.router)) != self._size:
+            pool = self.pools.get(name)
+            if pool is None:
+                pool = self.pools[name] = self._make_pool(name, list(offered.values()))
+            # A deployment that took another's place leaves their number as it was.
+            if len(model_list_of(self.router)) != self._size or not pool.knows(offered):
+                pool.add(offered.values())
                 self._follow()
-            return self.pools[name]
+            return pool
 
     def _follow(self) -> None:
         """Let go of deployments that were deleted from the router."""

@@ -280,7 +280,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             healthy = [*healthy, *of_other_groups(seat.router, group, healthy, request_kwargs)]
         offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
         name = ALL if self._shares else group_of(group, healthy)
-        pool = seat.pool(name, list(offered.values()))
+        pool = seat.pool(name, offered)
         decision = pool.decide(query_of(text, request_kwargs), offered)
         chosen = offered[decision.selected_model]
         self._remember(_Trip(decision, pool, text))

@@ -162,8 +162,12 @@ async def test_changes_of_the_model_list_are_followed(
         assert (await ask_many(router, "g", 30))["b"] > 0
         router.delete_deployment("a")
         assert await ask_many(router, "g", 10) == {"b": 10}
-        router.set_model_list([deploy("g", "gpt-4o", "c"), deploy("g", "gpt-4o", "d")])
-        assert set(await ask_many(router, "g", 10)) <= {"c", "d"}
+        for pair in (("c", "d"), ("e", "f")):  # as many as before, too
+            router.set_model_list([deploy("g", "gpt-4o", name) for name in pair])
+            assert set(await ask_many(router, "g", 10)) <= set(pair)
+            assert {arm.id for arm in strategy._seats[id(router)].pools["g"].router.models} == {
+                *pair
+            }
         assert strategy.stats().fallbacks == 0
 
 
