@@ -24,6 +24,7 @@ from conduit.evaluation.graders import Prompt
 from conduit.service import Service, create_service
 from conduit.testing.local_provider import provider_questions
 
+PATIENCE_S = 300.0  # for hundreds of calls at once, on a machine that others use too
 TOPICS = ("capitals", "arithmetic")
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,7 +57,11 @@ def arms_of(work: Work) -> list[ModelArm]:
 async def opened(work: Work, **options: Any) -> Service:
     """Return the service of this process."""
     return await create_service(
-        models=arms_of(work), database_url=work.database_url, seed=7, **options
+        models=arms_of(work),
+        database_url=work.database_url,
+        seed=7,
+        timeout_s=PATIENCE_S,
+        **options,
     )
 
 
