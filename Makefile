@@ -26,13 +26,14 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 demo: $(VENV)/.installed
 	$(BIN)/conduit demo
 
-# COVERAGE=1 adds branch coverage; it is off because tracing would be part of every timing.
+# A process per core, which has whole files: each starts the servers that its tests want. COVERAGE=1
+# adds branch coverage; it is off because tracing slows everything.
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(if $(COVERAGE),--cov --cov-report=term-missing:skip-covered) $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-bench
 	set -e; for file in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \

@@ -39,7 +39,7 @@ def conduit(tmp_path: Path) -> Conduit:
             input=given,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 

@@ -100,7 +100,7 @@ def test_an_interruption_is_clean(tmp_path: Path) -> None:
     process.stderr.readline()  # it has begun
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert said.strip().endswith("conduit: interrupted")
     assert "Traceback" not in said

@@ -187,4 +187,4 @@ def _migration(words: list[str], folder: Path) -> None:
 def _backup(words: list[str], folder: Path) -> None:
     assert words[2].startswith(".backup ")
     if shutil.which("sqlite3"):
-        subprocess.run(words, cwd=folder, check=True, timeout=60)
+        subprocess.run(words, cwd=folder, check=True, timeout=300)

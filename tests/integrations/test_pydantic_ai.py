@@ -234,7 +234,7 @@ async def test_a_failing_model_is_replaced(
 ) -> None:
     """The run goes on with the next candidate, and the failure teaches its own model."""
     # What is left of it when one model hangs is for the other, on a busy machine too.
-    model = ConduitModel(watched, timeout_s=2.0 if kind is FaultKind.HANG else 30.0)
+    model = ConduitModel(watched, timeout_s=3.0 if kind is FaultKind.HANG else 30.0)
     agent = Agent(model)
     provider.set_fault("one", Fault(kind))
     for _ in range(4):

@@ -100,7 +100,7 @@ def served_by(response: Any) -> str:
     return str(response._hidden_params["model_id"])
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Wait for LiteLLM's callbacks, which run after the response was returned."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -24,7 +24,7 @@ from conduit.testing import Fault, FaultKind, LocalProvider, SimulatedModel
 from tests.service.worker import PATIENCE_S, Work, arms_of, report_of, started
 
 CENT = SimulatedModel("cent", 0.0, 10.0, output_tokens=1_000, ttft_s=0.02)  # $0.01 a call
-PROCESSES, CALLS = 4, 200
+PROCESSES, CALLS = 3, 100
 
 
 @asynccontextmanager

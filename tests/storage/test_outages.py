@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,21 +40,26 @@ async def sessions_of(url: str) -> dict[int, str]:
     return {row["pid"]: row["state"] for row in rows}
 
 
-async def until_drained(store: DatabaseStore) -> float:
-    """Wait until the journal is in the database; return how long that took."""
-    start_s = time.perf_counter()
-    async with asyncio.timeout(10):
+async def until_drained(store: DatabaseStore) -> None:
+    """Wait until the journal is in the database."""
+    async with asyncio.timeout(60):
         while (health := await store.health()).journal_depth or not health.ok:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    return time.perf_counter() - start_s
+
+
+async def until_told(acks: list[Ack], status: str, times: int) -> None:
+    """Wait until so much feedback was acknowledged in that way."""
+    async with asyncio.timeout(60):
+        while sum(ack.status == status for ack in acks) < times:  # noqa: ASYNC110  a list tells none
+            await asyncio.sleep(0.01)
 
 
 async def test_a_stopped_server_costs_nothing(
     database: str, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    """Feedback under load goes on while the server is down, and is in the log 5 s after it returns.
+    """Feedback under load goes on while the server is down, and is in the log after it returns.
 
-    `benchmarks/storage.py` does the same with an outage of 30 s.
+    `benchmarks/storage.py` does the same with an outage of 30 s, and says how soon that is.
     """
     async with DatabaseStore(database, journal_path=tmp_path, clock=ManualClock()) as store:
         acks: list[Ack] = []
@@ -69,22 +73,18 @@ async def test_a_stopped_server_costs_nothing(
 
         over = asyncio.Event()
         senders = [asyncio.create_task(sender(n)) for n in range(4)]
-        await asyncio.sleep(0.3)
+        await until_told(acks, "stored", 20)
         await asyncio.to_thread(postgres_server.stop)
-        await asyncio.sleep(1.0)
+        await until_told(acks, "journaled", 20)
         during = await store.health()
         await asyncio.to_thread(postgres_server.start)
-        took = await until_drained(store)
+        await until_drained(store)
         over.set()
         await asyncio.gather(*senders)
         log = await read_log(store, "r")
-    told = [a.status for a in acks]
-    assert told.count("journaled") > 20
-    assert told.count("stored") > 20
     assert not during.ok
     assert during.journal_depth > 0
     assert during.detail is not None
-    assert took < 5
     assert sorted(e.row.feedback_id for e in log) == sorted(a.feedback_id for a in acks)
     assert list_of(tmp_path) == []
 

@@ -42,7 +42,7 @@ async def test_a_writer_waits_for_its_turn_and_no_longer(tmp_path: Path) -> None
         assert not waiting.done()
         other.execute("COMMIT")
         other.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert (await waiting).status == "stored"
 
 
@@ -61,7 +61,7 @@ async def test_a_writer_that_holds_the_file_is_an_outage(
         assert ack.status == "journaled"
         other.execute("COMMIT")
         other.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await store.health()).journal_depth:  # noqa: ASYNC110  health is asked for
                 await asyncio.sleep(0.02)
         assert [e.row.feedback_id for e in await read_log(store, "r")] == ["f"]
