@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
+from conduit.storage import sessions
 from conduit.storage.database import DatabaseStore
 from conduit.storage.migrations import upgrade
 from conduit.storage.ports import Clock
@@ -23,6 +24,12 @@ def module_database(postgres_session: PostgresServer) -> Iterator[str]:
     upgrade(url)
     yield url
     drop_database(postgres_session.start().url, url)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a commit take its time: a busy machine is no outage, and nothing here is about one."""
+    monkeypatch.setattr(sessions, "COMMIT_TIMEOUT_S", 60.0)
 
 
 class TestPostgres(StoreContract):
