@@ -174,6 +174,7 @@ class Service:
                     health=self.health_of_models,
                     on_attempt=request.attempts.append,
                     fallback=fallback,
+                    leftovers=self._leftovers,
                 ) as pieces:
                     yield AnswerInParts(request, pieces)
                     if request.response is not None:

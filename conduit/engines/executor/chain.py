@@ -14,7 +14,6 @@ from conduit.core.errors import AllModelsFailed, Attempt, ExecutionError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor.base import (
     Answer,
-    AnswerStream,
     Call,
     Executor,
     forgetting,
@@ -23,6 +22,7 @@ from conduit.engines.executor.base import (
 from conduit.engines.executor.failures import meaning
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.leftovers import Leftovers, Overdue
+from conduit.engines.executor.pump import END, Pump
 
 # While another candidate is left, an attempt may take this much of the time that remains, so that
 # a model that hangs leaves some for the next.
@@ -268,35 +268,16 @@ async def _executed(
         raise timed_out(attempt.arm.id, limit_s) from None
 
 
-@asynccontextmanager
-async def _within(model: str, limit_s: float | None) -> AsyncIterator[None]:
-    """Raise `ProviderError` when the body takes longer than an executor's own timeout should."""
-    limit = asyncio.timeout(None if limit_s is None else limit_s + GRACE_S)
-    try:
-        async with limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise timed_out(model, limit_s) from None
-
-
-_NOTHING = object()
-
-
 class ChainStream:
     """The answer of the first model that began to answer, piece by piece."""
 
-    def __init__(
-        self, chain: _Chain, attempt: _Attempt, stream: AnswerStream, first: tuple[Any, ...]
-    ) -> None:
-        """Take a stream of which at most one piece has been read."""
+    def __init__(self, chain: _Chain, attempt: _Attempt, stream: Pump, first: Any) -> None:
+        """Take a stream of which one piece has been read, or its end."""
         self.arm = attempt.arm
         self._chain = chain
         self._attempt = attempt
         self._stream = stream
-        self._pieces = aiter(stream)
-        self._first = list(first)
+        self._first = [] if first is END else [first]
         self._over = False
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -310,12 +291,11 @@ class ChainStream:
         if self._over:
             raise StopAsyncIteration
         try:
-            async with _within(self.arm.id, self._chain.left_s()):
-                piece = await anext(self._pieces, _NOTHING)
+            piece = await _next(self._stream, self.arm.id, self._chain.left_s())
         except ExecutionError as error:
             self._over = True
             self._chain.failure(self._attempt, error, final=True)
-        if piece is not _NOTHING:
+        if piece is not END:
             return piece
         self._over = True
         self._chain.answered(self._attempt, self._stream.answer.response)
@@ -344,28 +324,41 @@ async def stream_chain(
     on_attempt: Callable[[AttemptRecord], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
     fallback: bool = True,
+    leftovers: Leftovers | None = None,
 ) -> AsyncIterator[ChainStream]:
     """Stream from the first arm that gives a first piece; a break after that is final.
 
-    The error of a stream that breaks later is a `ProviderError` with what came as `partial`.
+    The error of a stream that breaks later is a `ProviderError` with what came as `partial`. A
+    stream that does not end when its time is over goes on among the `leftovers`.
     """
+    owner = Leftovers() if leftovers is None else leftovers
     chain = _Chain(arms, call, deadline, health, on_attempt, clock, fallback)
     async with AsyncExitStack() as stack:
-        live = await _opened(executor, chain, stack)
+        live = await _opened(executor, chain, stack, owner)
         try:
             yield live
         finally:
             live.left()
 
 
-async def _opened(executor: Executor, chain: _Chain, keep: AsyncExitStack) -> ChainStream:
+async def _opened(
+    executor: Executor, chain: _Chain, keep: AsyncExitStack, leftovers: Leftovers
+) -> ChainStream:
     while (attempt := chain.next()) is not None:
         with chain.recorded(attempt):
             async with AsyncExitStack() as stack:
                 limited = replace(chain.call, timeout_s=chain.left_s())
-                async with _within(attempt.arm.id, attempt.limit_s):
-                    stream = await stack.enter_async_context(executor.stream(attempt.arm, limited))
-                    first = await anext(aiter(stream), _NOTHING)
+                opening = executor.stream(attempt.arm, limited)
+                stream = await stack.enter_async_context(Pump(opening, leftovers))
+                first = await _next(stream, attempt.arm.id, attempt.limit_s)
                 keep.push_async_exit(stack.pop_all())
-            return ChainStream(chain, attempt, stream, () if first is _NOTHING else (first,))
+            return ChainStream(chain, attempt, stream, first)
     raise AllModelsFailed(chain.failed)
+
+
+async def _next(stream: Pump, model: str, limit_s: float | None) -> Any:
+    """Return the next piece, a little after an executor's own timeout at the latest."""
+    try:
+        return await stream.next(None if limit_s is None else limit_s + GRACE_S)
+    except Overdue:
+        raise timed_out(model, limit_s) from None

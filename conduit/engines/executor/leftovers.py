@@ -41,9 +41,27 @@ class Leftovers:
             raise
         if task.done():
             return task.result()
+        self.abandon(task)
+        raise Overdue
+
+    async def ended(self, task: asyncio.Future[Any], limit_s: float) -> None:
+        """Return once a task has ended, or raise what it raised; own it where it takes longer."""
+        try:
+            await asyncio.wait([task], timeout=limit_s)
+        finally:
+            if not task.done():
+                self.abandon(task)
+        if task.done() and not task.cancelled():
+            task.result()
+
+    def abandon(self, task: asyncio.Future[Any]) -> None:
+        """Cancel a task, and own it until it has ended."""
         task.cancel()
         self._own(task)
-        raise Overdue
+
+    def owns(self, task: asyncio.Future[Any]) -> bool:
+        """Return whether a task was abandoned and has not ended."""
+        return task in self._tasks
 
     def _own(self, task: asyncio.Future[Any]) -> None:
         assert isinstance(task, asyncio.Task)

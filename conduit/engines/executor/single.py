@@ -46,7 +46,8 @@ class Form:
         )
         simple = (
             len(parameters.output_tools) == 1
-            and parameters.output_mode == "tool"
+            and parameters.output_mode
+            in ("tool", "auto")  # auto: the model's own way, often a tool
             and not parameters.function_tools
         )
         if not (is_object and simple):

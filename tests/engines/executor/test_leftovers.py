@@ -13,7 +13,7 @@ import pytest
 from conduit.core.errors import AllModelsFailed, ProviderError
 from conduit.core.models import ModelArm
 from conduit.engines.executor.base import Call, FunctionExecutor
-from conduit.engines.executor.chain import run_chain
+from conduit.engines.executor.chain import run_chain, stream_chain
 from conduit.engines.executor.leftovers import Leftovers
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.testing import LocalProvider
@@ -51,7 +51,10 @@ async def test_an_executor_that_ignores_its_cancellation_is_left_behind() -> Non
     assert len(leftovers) == 0
 
 
-async def test_a_tool_in_a_thread_does_not_hold_up_the_deadline(provider: LocalProvider) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_tool_in_a_thread_does_not_hold_up_the_deadline(
+    provider: LocalProvider, streamed: bool
+) -> None:
     """A plain function as a tool cannot be interrupted, and nobody waits for it."""
     go_on, ended = threading.Event(), threading.Event()
 
@@ -64,17 +67,21 @@ async def test_a_tool_in_a_thread_does_not_hold_up_the_deadline(provider: LocalP
     executor, leftovers = PydanticAIExecutor(), Leftovers()
     arm = arm_of(provider, "handy")
     await executor.execute(arm, Call("hello"))  # the libraries load what they load
+    call = Call("Use the tool slow.", tools=[slow])
+    limits: Any = {"deadline": time.monotonic() + 0.4, "leftovers": leftovers}
+
+    async def read() -> None:
+        async with stream_chain(executor, [arm], call, **limits) as stream:
+            async for _piece in stream:
+                pass
+
     with pytest.raises((ProviderError, AllModelsFailed)):
-        await run_chain(
-            executor,
-            [arm],
-            Call("Use the tool slow.", tools=[slow]),
-            deadline=time.monotonic() + 0.4,
-            leftovers=leftovers,
-        )
+        await (read() if streamed else run_chain(executor, [arm], call, **limits))
     assert not ended.is_set()
+    assert len(leftovers) == 1
     go_on.set()
     await leftovers.close()
+    assert len(leftovers) == 0
     await executor.close()
 
 
