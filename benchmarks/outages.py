@@ -55,6 +55,7 @@ OUTAGES = (
     Outage("rate_limited", 5.0),
     Outage("server_error", calls=10),
     Outage("server_error", calls=50),
+    Outage("server_error", calls=150),
 )
 
 

@@ -130,8 +130,12 @@ async def test_a_stream_is_learned_from_like_a_call(pair: LocalProvider) -> None
 
 
 @pytest.mark.slow
-async def test_validity_alone_teaches_which_model_fits_which_topic() -> None:
-    """300 typed calls without any rating: the better model per topic gets at least 80 %."""
+@pytest.mark.parametrize("output_retries", [0, 1])
+async def test_validity_alone_teaches_which_model_fits_which_topic(output_retries: int) -> None:
+    """300 typed calls without any rating: the better model per topic gets at least 80 %.
+
+    Without retries there are no mended answers to learn from: refused ones alone tell.
+    """
     questions = provider_questions(["capitals", "arithmetic"], 360, seed=3)
     async with (
         LocalProvider(models=SPECIALISTS, seed=1) as provider,
@@ -139,7 +143,9 @@ async def test_validity_alone_teaches_which_model_fits_which_topic() -> None:
     ):
         for question in questions[:300]:
             try:
-                await service.complete(question.prompt, result_type=Place)
+                await service.complete(
+                    question.prompt, result_type=Place, output_retries=output_retries
+                )
             except ConduitError:
                 continue
         await service.flush()
