@@ -5,7 +5,8 @@ python -m benchmarks.abuse
 Threat model: 1,000 users, of whom ten (1 %) rate every answer that they get of the worst model 5
 stars and of the best one 1 star, and nothing else. They ask as often as others, or ten times as
 often (then a tenth of all traffic is theirs). The others rate every answer truly, or one in twenty.
-Every answer gets an implicit signal as well, which is right three times of four. What counts of a
+Every answer gets an implicit signal as well, which is right three times of four, and weighs what
+ratings, the lies too, tell of signals. What counts of a
 user's ratings is limited as in the router, over the whole table, or not at all. The worst and the
 best model are those of least and greatest mean utility.
 """
@@ -14,23 +15,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page, windows
+from benchmarks.feedback import Run as Teaching
+from benchmarks.feedback import Sources, World
 from benchmarks.tables import DATA, SHARED, table
-from conduit.core.events import SOURCE_RANK, Evidence, Outcome
-from conduit.core.models import Preferences, as_vector
 from conduit.engines.caps import OpinionCounts, OpinionLimits
-from conduit.engines.learner import Learner
-from conduit.engines.rows import IMPLICIT_WEIGHT
-from conduit.evaluation.replay import ReplayTable
 
 USERS = 1_000
 LIARS = 10
-RIGHT = 0.75
+SEED = 1000
 COST_WEIGHTS = {"mmlu_pro": 0.1, "llmrouter9": 0.1, "routellm": 0.25, "paretobandit_k4": 0.02}
 ORDERS = 3
 # How much honest users rate, and how often liars ask.
@@ -71,71 +70,60 @@ class Run:
     refused: int
 
 
-def run(
-    found: ReplayTable,
-    seed: int,
-    cost_weight: float,
-    *,
-    boost: float = 1.0,
-    rate: float = 1.0,
-    lying: bool,
-    limits: OpinionLimits,
-) -> Run:
-    """Replay one order of a table; chance is the same whether or not the liars lie."""
-    rng = np.random.default_rng(seed)
-    quality, cost = np.asarray(found.quality), np.asarray(found.cost_usd)
-    scale = float(cost.mean(0).max())
-    utility = quality - cost_weight * cost / scale
-    worst, best = int(utility.mean(0).argmin()), int(utility.mean(0).argmax())
-    weight = np.ones(USERS)
-    weight[:LIARS] = boost
-    rows = rng.permutation(found.size)
-    users = rng.choice(USERS, found.size, p=weight / weight.sum())
-    rated = rng.random(found.size) < rate
-    right = rng.random(found.size) < RIGHT
-    preferences = Preferences(quality=1.0, cost=cost_weight, latency=0.0, cost_scale_usd=scale)
-    learner = Learner(list(found.models), found.vectors.shape[1], seed=seed)
-    place = {arm.id: k for k, arm in enumerate(found.models)}
-    ballot, chosen = Ballot(limits), np.zeros(found.size, dtype=int)
-    reached, lies = 0.0, 0
-    for t, row in enumerate(rows):
-        x = as_vector(found.vectors[row])
-        model = learner.decide(x, preferences=preferences).model
-        k = chosen[t] = place[model]
-        reached += utility[row, k]
-        true = float(quality[row, k])
-        seen = Evidence(
-            quality=float((true > 0.5) == right[t]), quality_weight=IMPLICIT_WEIGHT,
-            cost_usd=float(cost[row, k]), rank=SOURCE_RANK["implicit"],
-        )  # fmt: skip
-        learner.apply(Outcome.of(model, x, seen))
-        liar = users[t] < LIARS
-        lie = {worst: 1.0, best: 0.0}.get(int(k)) if liar else None
-        says = lie if lying and liar else true if rated[t] else None
-        if says is not None and ballot.takes(int(users[t])):
-            lies += lying and liar
-            said = seen.joined(Evidence(quality=says, rank=SOURCE_RANK["user"], key=str(t)))
-            learner.apply(Outcome.of(model, x, said, revises=seen))
-    half = chosen[found.size // 2 :]
-    return Run(
-        shares=np.bincount(half, minlength=len(place)) / half.size,
-        utility=reached / found.size,
-        lies=lies,
-        truths=ballot.given.total() - lies,
-        refused=ballot.refused,
-    )
+class Crowd(Teaching):
+    """One router whose answers a crowd rates, taught as the service teaches it."""
+
+    def __init__(
+        self, world: World, seed: int, *, boost: float, rate: float, limits: OpinionLimits
+    ) -> None:
+        super().__init__(world, Sources(signals=True), seed)
+        self.ballot = Ballot(limits)
+        weight = np.ones(USERS)
+        weight[:LIARS] = boost
+        self.users = self.rng.choice(USERS, self.rows.size, p=weight / weight.sum())
+        self.rated = self.rng.random(self.rows.size) < rate
+        self.coins = self.rng.random((self.rows.size, 3))
+
+    def run(self, *, lying: bool) -> Run:
+        """Replay the order; chance is the same whether or not the liars lie."""
+        world = self.world
+        mean = world.utility.mean(axis=0)
+        says = {int(mean.argmin()): 1.0, int(mean.argmax()): 0.0}
+        chosen, reached, lies = np.zeros(self.rows.size, dtype=int), 0.0, 0
+        for t, row in enumerate(self.rows):
+            k = chosen[t] = self.choice(int(row))
+            reached += world.utility[row, k]
+            quality = float(world.quality[row, k])
+            self._signalled(t, int(row), int(k), quality, self.coins[t])
+            liar = lying and self.users[t] < LIARS
+            said = says.get(int(k)) if liar else quality if self.rated[t] else None
+            if said is not None and self.ballot.takes(int(self.users[t])):
+                lies += liar
+                self._rated(t, int(row), int(k), said)
+        half = chosen[self.rows.size // 2 :]
+        return Run(
+            shares=np.bincount(half, minlength=mean.size) / half.size,
+            utility=reached / self.rows.size,
+            lies=lies,
+            truths=self.ballot.given.total() - lies,
+            refused=self.ballot.refused,
+        )
+
+
+@cache
+def world_of(name: str) -> World:
+    """Return a table as a stream of queries."""
+    return World(table(name), COST_WEIGHTS[name])
 
 
 def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[str, Any]:
     """Measure one table: the worst model's share with the lies and without, paired by order."""
-    found = table(name)
-    quality, cost = np.asarray(found.quality), np.asarray(found.cost_usd)
-    cost_weight = COST_WEIGHTS[name]
-    mean = (quality - cost_weight * cost / cost.mean(0).max()).mean(0)
+    world = world_of(name)
+    mean = world.utility.mean(axis=0)
     worst, best = int(mean.argmin()), int(mean.argmax())
     pairs = [
         [
-            run(found, 1000 + o, cost_weight, boost=boost, rate=rate, lying=lying, limits=limits)
+            Crowd(world, SEED + o, boost=boost, rate=rate, limits=limits).run(lying=lying)
             for lying in (False, True)
         ]
         for o in range(ORDERS)

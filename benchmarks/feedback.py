@@ -132,15 +132,10 @@ class Run:
     def utilities(self) -> Floats:
         """Return the utility of every decision."""
         world, reached = self.world, np.empty(self.rows.size)
-        place = {m: k for k, m in enumerate(world.models)}
         waiting: deque[tuple[int, int, int, float]] = deque()
         coins = self.rng.random((self.rows.size, 3))
         for t, row in enumerate(self.rows):
-            tokens = 0.0 if world.input is None else float(np.nanmean(world.input[row]))
-            choice = self.learner.decide(
-                world.x[row], preferences=world.preferences, input_tokens=tokens
-            )
-            k = place[choice.model]
+            k = self.choice(int(row))
             quality = float(world.quality[row, k])
             reached[t] = world.utility[row, k]
             self._signalled(t, int(row), k, quality, coins[t])
@@ -149,6 +144,15 @@ class Run:
             while waiting and waiting[0][0] <= t - self.sources.late:
                 self._rated(*waiting.popleft())
         return reached
+
+    def choice(self, row: int) -> int:
+        """Return the place of the model that is chosen for a query."""
+        world = self.world
+        tokens = 0.0 if world.input is None else float(np.nanmean(world.input[row]))
+        choice = self.learner.decide(
+            world.x[row], preferences=world.preferences, input_tokens=tokens
+        )
+        return world.models.index(choice.model)
 
     def _signalled(self, t: int, row: int, k: int, quality: float, coin: Floats) -> None:
         """Tell the measurements of a call, and a signal of its quality that may be wrong."""

@@ -55,7 +55,7 @@ def load() -> list[Row]:
 
 def is_fitted_on(row: Row) -> bool:
     """Return whether an answer may be learned from."""
-    return bool(row["batch"] < UNTOUCHED)
+    return bool(row["batch"] != UNTOUCHED)
 
 
 def matrix(rows: Sequence[Row]) -> csr_matrix:

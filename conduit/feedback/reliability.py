@@ -19,7 +19,8 @@ and this undoes it. It may lie below 0 or above 1, where no answer is; so eviden
 Ratings teach m_k in two steps. How good answers are in general differs most between applications,
 so one shift of all log-odds is learned first (a normal prior, sd 1); then each outcome's own
 deviation from its documented value so shifted, which counts for some twenty ratings. V is b (1 - b)
-where ratings are yes or no, and less where they are graded, as ratings tell.
+where ratings are yes or no, and less where they are graded, as ratings tell; what is documented of
+outcomes is documented for yes or no, and differs less between them by the same factor.
 
 All that is learned is counts, so tables of replicas merge by adding them up.
 """
@@ -174,12 +175,24 @@ class ReliabilityTable:
     def right(self, kind: str, *, good: bool) -> float:
         """Return the probability that a verdict is right."""
         prior, counts = self.priors.get(kind, _UNKNOWN), self.counts.get((kind, good), Counts())
-        usual = self._documented(kind, good)
-        if self._shift:
-            usual = _shifted(usual, self._shift)
+        usual = self._usual(kind, good)
+        if self.spread < 1.0 - _LEAST_SPREAD:
+            usual = self._level + self.spread * (usual - self._level)
         size = prior.agree + prior.disagree
         agree = size * (usual if good else 1.0 - usual) + counts.agree
         return agree / (size + counts.rated)
+
+    def _usual(self, kind: str, good: bool) -> float:
+        """Return the documented quality of answers with a verdict, at the level of answers here."""
+        documented = self._documented(kind, good)
+        return _shifted(documented, self._shift) if self._shift else documented
+
+    @cached_property
+    def _level(self) -> float:
+        """Return the mean over all verdicts of what is usual."""
+        verdicts, shares = self._frequencies()
+        usual = [self._usual(*verdict) for verdict in verdicts]
+        return sum(p * m for p, m in zip(shares, usual, strict=True)) / sum(shares)
 
     def _documented(self, kind: str, good: bool) -> float:
         """Return the quality that is documented of answers with a verdict."""
@@ -236,14 +249,15 @@ class ReliabilityTable:
         """Return the variance of ratings beside that of yes or no with the same mean."""
         rated = sum(counts.rated for counts in self.counts.values())
         first = second = 0.0
-        verdicts, shares, means = self._outcomes()
-        for verdict, share, mean in zip(verdicts, shares, means, strict=True):
+        verdicts, shares = self._frequencies()
+        for verdict, share in zip(verdicts, shares, strict=True):
             counts = self.counts.get(verdict, Counts())
             if counts.rated > 0.0:
                 total = counts.agree if verdict[1] else counts.disagree
                 first += share * total / counts.rated
                 second += share * counts.square / counts.rated
             else:
+                mean = self._usual(*verdict)
                 first, second = first + share * mean, second + share * mean
         first, second = first / sum(shares), second / sum(shares)
         found = (second - first * first) / max(first * (1.0 - first), _LEAST_SPREAD)
@@ -287,6 +301,13 @@ class ReliabilityTable:
 
     def _outcomes(self) -> tuple[list[Verdict], list[float], list[float]]:
         """Return the verdicts, how often each occurs, and the quality that is expected then."""
+        verdicts, shares = self._frequencies()
+        right = [self.right(kind, good=good) for kind, good in verdicts]
+        means = [r if good else 1.0 - r for r, (_, good) in zip(right, verdicts, strict=True)]
+        return verdicts, shares, means
+
+    def _frequencies(self) -> tuple[list[Verdict], list[float]]:
+        """Return the verdicts, and how often each occurs."""
         scale = USUAL_DECISIONS / max(sum(p.seen for p in self.priors.values()), _LEAST_SPREAD)
         usual = {
             (kind, good): scale * prior.seen / len(prior.verdicts)
@@ -294,13 +315,8 @@ class ReliabilityTable:
             for good in prior.verdicts
         }
         verdicts: list[Verdict] = [*{**usual, **self.counts}]
-        shares, means = [], []
-        for kind, good in verdicts:
-            seen = self.counts.get((kind, good), Counts()).seen
-            right = self.right(kind, good=good)
-            shares.append(usual.get((kind, good), 0.0) + seen)
-            means.append(right if good else 1.0 - right)
-        return verdicts, shares, means
+        shares = [usual.get(v, 0.0) + self.counts.get(v, Counts()).seen for v in verdicts]
+        return verdicts, shares
 
     # keeping -------------------------------------------------------------------------------------
 

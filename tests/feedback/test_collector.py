@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import permutations
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +363,57 @@ async def test_an_answer_is_known_by_its_id_to_another_process(tmp_path: Path) -
                 assert ack.status == "stored"
                 last = (await log_of(other))[-1]
                 assert (last.row.decision_id, last.row.model) == (result.decision.id, result.model)
+
+
+def report_elsewhere(url: str, response_id: str, decision_id: str, receipt: str) -> list[str]:
+    """Report what became of an answer, in a process of one's own that knows its names alone."""
+
+    async def reported() -> list[str]:
+        async with (
+            DatabaseStore(url) as store,
+            Router(MODELS, environ={}, store=store, secret="s") as router,
+        ):
+            collector = FeedbackCollector(router)
+            collector.register_signal("shared", reliability=0.9)
+            acks = [
+                await collector.on_copy(response_id),
+                await collector.on_edit(decision_id, 0.5),
+                await collector.on_regenerate(receipt),
+                await collector.on_abandon(response_id),
+                await collector.on_task_success(decision_id, 0.9),
+                await collector.record(
+                    SignalEvent(target=response_id, signal="shared", value=1.0, given_at=7.0)
+                ),
+                await collector.on_copy(response_id),
+            ]
+            await collector.close()
+            return [ack.status for ack in acks if ack is not None]
+
+    return asyncio.run(reported())
+
+
+async def test_signals_from_another_process_reach_the_one_that_answered(tmp_path: Path) -> None:
+    """An answer's id, its decision's or the receipt suffices; the model that answered learns."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    async with DatabaseStore(url) as store:
+        router = Router(MODELS, seed=1, environ={}, store=store, secret="s")
+        async with Service(router, FunctionExecutor(answer)) as service:
+            result = await service.complete("What is this?")
+            await service.flush()
+            named = (result.id, result.decision.id, str(result.decision.receipt))
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                said = await asyncio.wrap_future(pool.submit(report_elsewhere, url, *named))
+            assert said == [*["stored"] * 6, "duplicate"]
+            await router.sync()
+            rows = {e.row.kind: (e.row.said, e.row.model) for e in await log_of(router)}
+            assert rows == {
+                kind: (value, result.model)
+                for kind, value in {
+                    "no_error": 1.0, "copy": 1.0, "edit": 0.5, "regenerate": 0.0, "abandon": 0.0,
+                    "task_success": 0.9, "shared": 1.0,
+                }.items()
+            }  # fmt: skip
+            assert router.learner.applied == 7
 
 
 async def test_a_caller_who_leaves_is_noticed() -> None:

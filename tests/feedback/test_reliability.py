@@ -260,3 +260,22 @@ def test_every_prior_is_a_probability_of_being_right() -> None:
     """No documented signal is believed less than a coin, nor beyond doubt."""
     priors: Mapping[str, Prior] = SIGNAL_RELIABILITY
     assert all(0.5 <= prior.right < 1.0 for prior in priors.values())
+
+
+def test_graded_ratings_leave_what_a_signal_teaches_unbiased() -> None:
+    """Ratings between good and bad do not blunt a signal that is right three times of four.
+
+    It moves by half of a change in quality, so its two verdicts should teach 2 apart.
+    """
+    rng = random.Random(3)
+    table = ReliabilityTable()
+    for k in range(2_000):
+        quality = rng.uniform(0.2, 1.0)
+        good = bool(rng.random() < quality) == bool(rng.random() < 0.75)
+        kind = "no_error" if good else "retry"
+        table = table.seen(kind, float(good))
+        if k % 25 == 0:
+            table = table.learned(kind, float(good), quality)
+    taught = table.taught()
+    assert table.spread < 0.4
+    assert 1.6 <= taught["no_error", True][1] - taught["retry", False][1] <= 2.6
