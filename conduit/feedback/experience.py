@@ -219,7 +219,7 @@ class SignalExperience:
 
     def _weight_by_model(self) -> dict[str, float]:
         """Return what a signal weighs beside a rating, by the model that answered."""
-        pooled = self.reliability.taught()
+        pooled, noise = self.reliability.taught(), self.reliability.noise_left**2
         seen: dict[str, dict[Verdict, float]] = {}
         for (model, kind, good), cell in self._cells.items():
             seen.setdefault(model, {})[kind, good] = max(float(cell[0]), 0.0)
@@ -230,7 +230,7 @@ class SignalExperience:
                 ((OWN_DECISIONS * p + own.get(v, 0.0)) / count, y) for v, (p, y) in pooled.items()
             ]
             mean = sum(p * y for p, y in shares)
-            variance = sum(p * (y - mean) ** 2 for p, y in shares)
+            variance = noise * sum(p * (y - mean) ** 2 for p, y in shares)
             quality = min(max(mean, _LEAST_QUALITY), 1.0 - _LEAST_QUALITY)
             weight = self.reliability.spread * quality * (1.0 - quality)
             found[model] = max(min(weight, variance) / max(variance, _LEAST_WEIGHT), _LEAST_WEIGHT)

@@ -274,6 +274,14 @@ class ReliabilityTable:
         """Return the weight of a signal's evidence, whichever it is, but for a margin."""
         return self._channel.weight
 
+    @property
+    def noise_left(self) -> float:
+        """Return by how much more a signal's lesson would vary, were its noise undone in full.
+
+        Above 1 where signals say next to nothing: they teach little, and not with great weight.
+        """
+        return max(_LEAST_TRUST / self._channel.weight, 1.0)
+
     def weight_of(self, kind: str, quality: float = 0.0) -> float:
         """Return the weight in (0, 1) of a kind's evidence beside that of a rating."""
         return evidence_of(quality, self.reliability_of(kind))[1]

@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput
+from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
+from conduit.core.models import Vector, as_vector
+from conduit.feedback.experience import SignalExperience
 from conduit.feedback.kinds import SIGNAL_RELIABILITY, Prior, SignalKinds
 from conduit.feedback.reliability import Reliability, ReliabilityTable, evidence_of
 
@@ -279,3 +282,35 @@ def test_graded_ratings_leave_what_a_signal_teaches_unbiased() -> None:
     taught = table.taught()
     assert table.spread < 0.4
     assert 1.6 <= taught["no_error", True][1] - taught["retry", False][1] <= 2.6
+
+
+def test_signals_that_say_nothing_come_to_weigh_nothing() -> None:
+    """Where ratings show that a signal tells nothing of quality, it no longer teaches any."""
+    rng, experience, x = random.Random(1), SignalExperience(), as_vector([1.0])
+    for k in range(600):
+        good = rng.random() < 0.7
+        kind = "no_error" if good else "retry"
+        lesson = experience.weigh(kind, float(good), "m")
+        assert lesson is not None
+        signal = Evidence(quality=lesson[0], lift=lesson[1], quality_weight=lesson[2], rank=1)
+        experience.learn(entry_of(k, x, [Remark(kind, float(good), signal)]))
+        rated = Evidence(quality=rng.choice((0.8, 0.9, 1.0)), rank=3)
+        remarks = [Remark(kind, float(good), signal), Remark("explicit", None, rated)]
+        experience.learn(entry_of(k, x, remarks))
+    for kind, value in (("no_error", 1.0), ("retry", 0.0)):
+        lesson = experience.weigh(kind, value, "m")
+        assert lesson is not None
+        assert lesson[2] < 0.05
+
+
+def entry_of(k: int, x: Vector, remarks: list[Remark]) -> LogEntry:
+    """Return the last of some remarks about one call as a row of the log."""
+    decision = DecisionRecord(
+        id=str(k), router="r", model="m", x=x, schema="", created_at=0.0, expires_at=1e9
+    )
+    kind, said, evidence = remarks[-1]
+    row = FeedbackRow(
+        feedback_id=f"{k}:{kind}", router="r", decision_id=str(k), model="m", evidence=evidence,
+        kind=kind, said=said,
+    )  # fmt: skip
+    return LogEntry(cursor=str(k), row=row, decision=decision, earlier=tuple(remarks[:-1]))
