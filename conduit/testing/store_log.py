@@ -186,7 +186,11 @@ class LogContract:
 
     # Decisions that are not there
 
-    @pytest.mark.parametrize("identity", ["nonsense", "", new_id(START - MAY_STILL_ARRIVE_S - 1)])
+    @pytest.mark.parametrize(
+        "identity",
+        ["nonsense", "", new_id(START - MAY_STILL_ARRIVE_S - 1)],
+        ids=["nonsense", "empty", "old"],  # an id is made anew in every process of a test run
+    )
     async def test_feedback_needs_a_decision(
         self, stores: StoreFactory, clock: ManualClock, router: str, identity: str
     ) -> None:
