@@ -127,10 +127,13 @@ class Tool:
 
     async def called(self, arguments: str) -> tuple[str, bool]:
         """Return what the function gave as text, and whether its arguments were right."""
-        adapter = _adapter(self.function)
+        call = _adapter(self.function).validate_python
         try:
-            given = json.loads(arguments or "{}")
-            result = adapter.validate_python(ArgsKwargs((), given))
+            given = ArgsKwargs((), json.loads(arguments or "{}"))
+            if inspect.iscoroutinefunction(self.function):
+                result = call(given)
+            else:  # it may take its time, which is not that of others, nor beyond a deadline
+                result = await asyncio.to_thread(call, given)
         except (ValidationError, json.JSONDecodeError) as error:
             return f"The arguments are wrong: {shown_errors(error)}", False
         if inspect.isawaitable(result):

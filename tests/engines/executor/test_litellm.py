@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from conduit.core.errors import InvalidInput, OutputInvalid
+from conduit.core.errors import InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor import LiteLLMExecutor
 from conduit.engines.executor.base import Call
@@ -238,6 +240,37 @@ async def test_wrong_arguments_go_back_to_the_model() -> None:
         words, is_right = await tool.called(arguments)
         assert "arguments are wrong" in words
         assert not is_right
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_plain_function_holds_up_nobody(
+    provider: LocalProvider, executor: LiteLLMExecutor, streamed: bool
+) -> None:
+    """It runs in a thread: the loop goes on, and the deadline holds."""
+    go_on, beats = threading.Event(), 0
+
+    def slow() -> str:
+        """Take a while."""
+        go_on.wait(30.0)
+        return "done"
+
+    async def ask() -> None:
+        call = Call("Use the tool", tools=[slow], timeout_s=0.5)
+        if not streamed:
+            await executor.execute(arm_of(provider, "handy"), call)
+        async with executor.stream(arm_of(provider, "handy"), call) as stream:
+            async for _piece in stream:
+                pass
+
+    asking = asyncio.ensure_future(ask())
+    while not asking.done() and beats < 1_000:
+        await asyncio.sleep(0.01)
+        beats += 1
+    with pytest.raises(ProviderError, match="in time"):
+        await asking
+    assert not go_on.is_set()
+    assert beats > 5
+    go_on.set()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
