@@ -166,6 +166,19 @@ def test_a_log_entry_teaches_what_is_new() -> None:
     before = Evidence(quality=0.2, rank=1, cost_usd=0.5)
     second = LogEntry(cursor="2", row=row, decision=RECORD, before=before).outcome()
     assert (second.quality, second.cost_usd, second.revises) == (0.9, 0.5, before)
+    joined = LogEntry(cursor="2", row=row, decision=RECORD, before=before,
+                      together=before.joined(row.evidence)).outcome()  # fmt: skip
+    assert (joined.quality, joined.cost_usd, joined.revises) == (0.9, 0.5, before)
+
+
+@pytest.mark.parametrize(
+    ("field", "number"), [("lift", 99.0), ("quality_weight", 1e9), ("quality_weight", -1)]
+)
+def test_weights_and_lifts_have_their_limits(field: str, number: float) -> None:
+    """A rating that would count without end, or lift another beyond all scales, is refused."""
+    with pytest.raises(InvalidInput) as caught:
+        Outcome("a", X, quality=0.5, **{field: number})
+    assert caught.value.field == field
 
 
 def test_a_decision_record_holds_a_probability() -> None:

@@ -91,8 +91,12 @@ def test_components_are_half_whitened() -> None:
     assert (np.diff(spread) <= 1e-6).all()
 
 
-def test_fitting_does_not_depend_on_the_order_of_prompts() -> None:
-    """The same prompts in another order give the same tables: signs of axes are fixed."""
+@pytest.mark.parametrize("fitted_on", [200, 80], ids=["all", "drawn"])
+def test_fitting_does_not_depend_on_the_order_of_prompts(
+    monkeypatch: pytest.MonkeyPatch, fitted_on: int
+) -> None:
+    """The same prompts in another order give the same tables, also where some are drawn of them."""
+    monkeypatch.setattr(features, "_FITTED_ON", fitted_on)
     texts, embeddings = prompts(200), rows(200, 12)
     order = np.random.default_rng(1).permutation(200)
     first = fit_feature_tables(texts, embeddings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -340,10 +341,48 @@ def test_a_model_that_another_replica_knows_is_parked() -> None:
     other.apply(Outcome("b", [1.0], quality=0.0))
     one.merge(other)
     assert one.models == ("a",)
+    assert [one.knows(name) for name in "abc"] == [True, True, False]
     one.add_model(ModelArm("b"))
     assert one.policy.pulls().tolist() == [0.0, 2.0]
     with pytest.raises(InvalidInput):
         one.add_model(ModelArm("b"))
+
+
+def test_the_last_model_may_go_and_come_back() -> None:
+    """Without any model nothing is lost of what was learned."""
+    learner = Learner([ModelArm("a")], 1)
+    learner.apply(Outcome("a", [1.0], quality=1.0))
+    learner.remove_model("a")
+    assert learner.models == ()
+    learner.add_model(ModelArm("a"))
+    assert learner.policy.pulls().tolist() == [1.0]
+
+
+def test_a_model_that_has_changed_is_learned_anew() -> None:
+    """After a fall of its quality what was seen before counts less, if changes are looked for."""
+    watching, plain = (Learner([ModelArm("a")], 1, change_detection=on) for on in (True, False))
+    for learner in (watching, plain):
+        for quality in [0.9] * 300 + [0.1] * 60:
+            learner.apply(Outcome("a", [1.0], quality=quality))
+    assert watching.policy.seen()[0, 0] < plain.policy.seen()[0, 0] == 360.0
+    quality = [each.expect([1.0]).prediction.quality[0] for each in (watching, plain)]
+    assert quality[0] < quality[1] - 0.1
+
+
+def test_a_snapshot_of_sums_alone_is_enough() -> None:
+    """A state that was put together has nothing of its own to go on from, and teaches the same."""
+    snapshot = Snapshot.from_bytes(BEFORE)
+    whole = Learner.restore(snapshot, WORLD.models)
+    sums = Learner.restore(replace(snapshot, local={}), WORLD.models)
+    for name, array in whole.snapshot().arms[NAMES[0]].items():
+        np.testing.assert_array_equal(sums.snapshot().arms[NAMES[0]][name], array)
+
+
+def test_calibration_without_an_answer_teaches_nothing_of_its_model() -> None:
+    """A model of which nothing is known stays as it was."""
+    learner = Learner([ModelArm("a"), ModelArm("b")], 2, seed=0)
+    assert learner.fit(np.eye(2), {"a": [float("nan")] * 2, "b": [0.0, 1.0]}) == 2
+    assert learner.policy.pulls().tolist() == [0.0, 2.0]
 
 
 def test_calibration_takes_rows_or_columns() -> None:

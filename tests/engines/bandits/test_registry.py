@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conduit.core.errors import ConfigurationError
+from conduit.core.models import ModelArm
 from conduit.engines.bandits import POLICIES, LinUCBBandit, create_policy, register_policy
 from conduit.engines.bandits.base import Policy
+from conduit.engines.learner import Learner
 
 MODULE = """
 from conduit.engines.bandits import LinUCBBandit
@@ -29,25 +29,8 @@ FILES = {
     "bold_policy-1.0.dist-info/METADATA": (
         "Metadata-Version: 2.1\nName: bold-policy\nVersion: 1.0\n"
     ),
-    "bold_policy-1.0.dist-info/WHEEL": (
-        "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    ),
     "bold_policy-1.0.dist-info/entry_points.txt": "[conduit.policies]\nbold = bold_policy:Bold\n",
-    "bold_policy-1.0.dist-info/RECORD": "",
 }
-USE = """
-from conduit.core.errors import ConfigurationError
-from conduit.core.models import ModelArm
-from conduit.engines.learner import Learner
-
-learner = Learner([ModelArm("a"), ModelArm("b")], 2, policy="bold", seed=1)
-chosen = learner.decide([1.0, 0.0]).model
-print(learner.policy.name, type(learner.policy).__module__, chosen in "ab")
-try:
-    Learner([], 2, policy="blod")
-except ConfigurationError as error:
-    print(error)
-"""
 
 
 @pytest.fixture
@@ -81,17 +64,21 @@ def test_an_unknown_name_lists_those_that_are_known(registered: str) -> None:
         assert name in str(refused.value)
 
 
-def test_an_installed_package_brings_its_policy(tmp_path: Path) -> None:
+def test_an_installed_package_brings_its_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A distribution with the entry point `conduit.policies` is enough: nothing else is set up."""
-    wheel, site = tmp_path / "bold_policy-1.0-py3-none-any.whl", tmp_path / "site"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in FILES.items():
-            archive.writestr(name, text)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True)
-    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{USE}"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    used, said = done.stdout.strip().split("\n", 1)
-    assert used == "bold bold_policy True"
-    assert "bold" in said
-    assert "contextual_thompson" in said
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        learner = Learner([ModelArm("a"), ModelArm("b")], 2, policy="bold", seed=1)
+        assert (learner.policy.name, type(learner.policy).__module__) == ("bold", "bold_policy")
+        assert learner.decide([1.0, 0.0]).model in ("a", "b")
+        with pytest.raises(ConfigurationError) as refused:
+            create_policy("blod", 2)
+        assert "bold" in str(refused.value)
+        assert "contextual_thompson" in str(refused.value)
+    finally:
+        sys.modules.pop("bold_policy", None)
