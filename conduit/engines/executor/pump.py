@@ -56,6 +56,7 @@ class Pump:
         """Return the next piece, or END; raise what the stream raises, or Overdue."""
         assert self._task is not None
         piece = asyncio.get_running_loop().create_future()
+        piece.add_done_callback(_seen)  # who asked may be gone
         self._is_idle = False
         self._asked.put_nowait(piece)
         await asyncio.wait([piece], timeout=limit_s)
@@ -79,6 +80,11 @@ class Pump:
             if piece is None or piece.done():
                 raise
             _fail(piece, error)
+
+
+def _seen(asked: asyncio.Future[Any]) -> None:
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _give(asked: asyncio.Future[Any], piece: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -137,6 +138,36 @@ async def test_the_deadline_holds_for_the_whole_stream() -> None:
         await collect([], executor, ARMS, deadline=started + 0.2, clock=clock)
     assert caught.value.kind == "timeout"
     assert 0.2 <= clock() - started <= 0.22
+
+
+class Stubborn(Streams):
+    """A stream that fails once it is cancelled."""
+
+    @asynccontextmanager
+    async def stream(self, arm: ModelArm, call: Call) -> AsyncIterator[AnswerStream]:
+        """Say nothing until it is too late."""
+
+        async def pieces() -> AsyncGenerator[Any, None]:
+            try:
+                await asyncio.sleep(60.0)
+            except asyncio.CancelledError:
+                raise broken() from None
+            yield "never"
+
+        async with aclosing(pieces()) as source:
+            yield Pieces(source)
+
+
+@jumping
+async def test_what_fails_too_late_bothers_nobody() -> None:
+    """The failure of a stream that was left behind is no complaint of the event loop."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+    with pytest.raises(AllModelsFailed):
+        await collect([], Stubborn(), ARMS, deadline=clock() + 0.2, clock=clock)
+    await asyncio.sleep(1.0)
+    gc.collect()
+    assert complaints == []
 
 
 async def leave(stream: ChainStream) -> None:
