@@ -4,9 +4,8 @@ import asyncio
 import time
 from typing import Any
 
-import litellm
-from deployments import SIMULATED
-from litellm import Router
+from deployments import SIMULATED  # before litellm, which fetches a price list unless told not to
+from litellm import BadRequestError, Router
 
 from conduit.testing.local_provider import LocalProvider, provider_questions
 from conduit_litellm import ConduitRoutingStrategy
@@ -51,7 +50,7 @@ def adaptive(provider: LocalProvider) -> Router | None:
         router = Router(
             model_list=[*models, {"model_name": "gpt", "litellm_params": params}], num_retries=0
         )
-    except (ValueError, TypeError, litellm.BadRequestError):
+    except (ValueError, TypeError, BadRequestError):
         return None
     return router if getattr(router, "adaptive_routers", None) else None
 
