@@ -14,7 +14,7 @@ best model are those of least and greatest mean utility.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page, windows
+from benchmarks.cells import PRIOR_ERROR
 from benchmarks.feedback import Run as Teaching
 from benchmarks.feedback import Sources, World
 from benchmarks.tables import DATA, SHARED, table
@@ -31,7 +32,7 @@ USERS = 1_000
 LIARS = 10
 SEED = 1000
 COST_WEIGHTS = {"mmlu_pro": 0.1, "llmrouter9": 0.1, "routellm": 0.25, "paretobandit_k4": 0.02}
-ORDERS = 3
+ORDERS = 4
 # How much honest users rate, and how often liars ask.
 WORLDS = ((1.0, 1.0), (1.0, 10.0), (0.05, 1.0), (0.05, 10.0))
 NO_LIMITS = OpinionLimits(per_hour=None, times_average=None)
@@ -111,14 +112,29 @@ class Crowd(Teaching):
 
 
 @cache
-def world_of(name: str) -> World:
-    """Return a table as a stream of queries."""
-    return World(table(name), COST_WEIGHTS[name])
+def world_of(name: str, prior_error: float | None) -> World:
+    """Return a table as a stream of queries, its models with published qualities or without."""
+    world = World(table(name), COST_WEIGHTS[name])
+    if prior_error is not None:
+        rng = np.random.default_rng(SEED)
+        known = world.quality.mean(axis=0) + rng.normal(0.0, prior_error, len(world.models))
+        arms = [
+            replace(arm, quality=float(q))
+            for arm, q in zip(world.table.models, np.clip(known, 0.0, 1.0), strict=True)
+        ]
+        world.table = replace(world.table, models=arms)
+    return world
 
 
-def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[str, Any]:
+def row_of(
+    name: str,
+    rate: float,
+    boost: float,
+    limits: OpinionLimits,
+    prior_error: float | None = None,
+) -> dict[str, Any]:
     """Measure one table: the worst model's share with the lies and without, paired by order."""
-    world = world_of(name)
+    world = world_of(name, prior_error)
     mean = world.utility.mean(axis=0)
     worst, best = int(mean.argmin()), int(mean.argmax())
     pairs = [
@@ -136,6 +152,7 @@ def row_of(name: str, rate: float, boost: float, limits: OpinionLimits) -> dict[
         "table": name,
         "rated": f"{100 * rate:g} %",
         "liars ask": f"{boost:g}×",
+        "priors": "none" if prior_error is None else f"±{prior_error:g}",
         "limits": "none" if limits is NO_LIMITS else "as in the router",
         "lies of all ratings": lies / (lies + truths),
         "refused": float(np.mean([b.refused for _, b in pairs])),
@@ -160,6 +177,8 @@ def main() -> None:
             for limits in (OpinionLimits(), NO_LIMITS) if boost > 1 else (OpinionLimits(),):
                 rows.append(row_of(name, rate, boost, limits))
                 print(rows[-1], flush=True)
+        rows.append(row_of(name, *WORLDS[-1], OpinionLimits(), PRIOR_ERROR))
+        print(rows[-1], flush=True)
     results_page.write(
         "abuse",
         rows,
