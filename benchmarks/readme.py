@@ -161,7 +161,7 @@ def _stored() -> Iterator[Line]:
 def _litellm() -> Iterator[Line]:
     """Yield what the plugin costs and learns, beside LiteLLM's own strategies."""
     for act in ("choose", "acompletion"):
-        if row := _first("litellm", figure=f"{act}, added CPU ms p50"):
+        if row := _first("litellm", figure=f"{act}, conduit, added CPU ms p50"):
             shuffle = _first("litellm", figure=f"{act}, shuffle, CPU ms p50") or row
             what = f"LiteLLM plugin, `{act}`, added CPU ms p50"
             beside = f"simple-shuffle alone {shuffle['measured']:.2g}"
