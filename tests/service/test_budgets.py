@@ -39,7 +39,7 @@ async def later_service(work: Work, url: str) -> AsyncIterator[Service]:
         budgets=[budget],
         store=store,
         timeout_s=PATIENCE_S,
-        clock=lambda: time.time() + RESERVATION_TTL_S + 1.0,
+        clock=lambda: time.time() + RESERVATION_TTL_S + PATIENCE_S + 1.0,
     ) as service:
         yield service
 
