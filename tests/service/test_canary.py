@@ -131,7 +131,7 @@ async def test_a_comment_is_kept_nowhere(
 ) -> None:
     """What users write beside a rating enters no table, journal, snapshot, log or repr."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(sqlite, "WAIT_S", 0.1)
+    monkeypatch.setattr(sqlite, "WAIT_S", 1.0)
     service = await create_service(
         models=[ModelArm("acme:a"), ModelArm("acme:b")],
         database_url=f"sqlite:///{tmp_path}/conduit.db",
