@@ -125,6 +125,9 @@ async def test_an_outage_seen_by_many_raises_no_alarm(failure: str, kept: bool) 
     assert (after > before) == kept
 
 
+FAILURES = 3  # and more: one alone might be chance, and stays taught
+
+
 async def first_choices(service: Service, calls: int, timeout_s: float = 10.0) -> float:
     """Return the share of calls whose first choice is the first model."""
     chosen = []
@@ -154,6 +157,10 @@ async def test_a_model_that_comes_back_is_first_choice_again(kind: FaultKind) ->
             assert await first_choices(service, 15) == 1.0
             provider.set_fault("one", Fault(kind, retry_after_s=0.2))
             down = await first_choices(service, 10, timeout_s=0.6)
+            while sum(request.fault is not None for request in provider.requests) < FAILURES:
+                await service.complete("question meanwhile", timeout_s=0.6)
+                await asyncio.sleep(0.05)
+            await service.flush()
             provider.set_fault("one", None)
             began = time.monotonic()
             while (await service.complete("question again")).model != "one":

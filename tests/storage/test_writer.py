@@ -243,8 +243,9 @@ async def test_feedback_of_a_killed_process_brings_its_decision(
     await killed.append(a_row(decision, "f"))
     assert killed.journal is not None
     killed.journal.close()  # as a kill does: locks go, and the queue is lost
-    database.away = False
-    killed.commit = Database().commit
+    database.away, gone = False, Database()
+    gone.away = True  # to the killed one, which writes and reads no more
+    killed.commit = gone.commit
     heir = writer_of(database, tmp_path)
     async with asyncio.timeout(30):
         while "f" not in database.rows:  # noqa: ASYNC110  the files are adopted in the background
