@@ -58,12 +58,15 @@ class Journal:
         self._own: _File | None = None
         self._adopted: list[_File] = []
         self._peeked: _File | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def append(self, lines: Sequence[str]) -> None:
         """Return once every line is on the disk; raise StorageUnavailable when that cannot be."""
         data = b"".join(map(_encoded, lines))
         with self._lock:
+            if self._closed:
+                raise StorageUnavailable("the database is away and the journal is closed")
             try:
                 if self._own is None:
                     self._own = _File.create(self._directory, self._prefix)
@@ -76,8 +79,10 @@ class Journal:
                 ) from error
 
     def adopt(self) -> None:
-        """Take over the files of processes that are gone."""
+        """Take over the files of processes that are gone; once closed, leave them to others."""
         with self._lock:
+            if self._closed:  # whoever asked was cancelled while its thread waited to begin
+                return
             mine = {f.path for f in self._files()}
             for path in sorted(self._directory.glob(f"{self._prefix}*.journal")):
                 if path not in mine and (file := _File.adopt(path)) is not None:
@@ -115,7 +120,8 @@ class Journal:
                     file.close()
                 else:
                     file.remove()
-            self._own, self._adopted = None, []
+            self._own, self._adopted, self._peeked = None, [], None
+            self._closed = True
 
     def _files(self) -> list[_File]:
         return [*self._adopted, *([self._own] if self._own is not None else [])]

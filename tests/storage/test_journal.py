@@ -92,6 +92,22 @@ def test_a_closed_journal_waits_for_the_next_process(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_closed_journal_takes_nothing_up(tmp_path: Path) -> None:
+    """A thread that comes after `close` neither locks what waits nor writes where nobody looks."""
+    late = Journal(tmp_path, "db")
+    late.append(["a"])
+    late.peek(1)
+    late.close()
+    late.adopt()
+    late.drop()
+    with pytest.raises(StorageUnavailable, match="closed"):
+        late.append(["b"])
+    heir = Journal(tmp_path, "db")
+    heir.adopt()
+    assert drained(heir) == ["a"]
+    heir.close()
+
+
 def test_a_living_process_keeps_its_file(journals: Journals) -> None:
     """Two journals over one directory never read each other's files."""
     first, second = journals(), journals()
