@@ -15,12 +15,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from conduit.core.errors import (
-    ANSWERED_BADLY,
-    IncompatibleState,
-    InvalidInput,
-    StorageUnavailable,
-)
+from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
 from conduit.core.events import LogEntry, Snapshot
 from conduit.engines.learner import Learner
 from conduit.storage.base import TAIL_LIMIT, Pruned, Rebuild, Store
@@ -247,15 +242,9 @@ def _taught(learner: Learner, entry: LogEntry) -> bool:
         return False
     if entry.row.model not in learner.models:
         learner.park(entry.row.model)
-    outcome, alert = entry.outcome(), learner.change_detection
-    # That a model is not there is no sign that its answers changed: an alarm would leave it a
-    # twentieth of what was learned, for an outage whose failures are withdrawn when it ends.
-    learner.change_detection = alert and outcome.error in (None, *ANSWERED_BADLY)
     try:
-        learner.apply(outcome)
+        learner.apply(entry.outcome())
     except InvalidInput:
         log.exception("A row of the log could not be applied: %s", entry.row.feedback_id)
         return False
-    finally:
-        learner.change_detection = alert
     return True

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from conduit.core.errors import (
+    ANSWERED_BADLY,
     IncompatibleState,
     InvalidInput,
     finite,
@@ -312,6 +313,9 @@ class Learner:
             self.change_detection
             and first
             and event.quality is not None
+            # That a model is not there is no sign that its answers changed: an alarm would leave it
+            # a twentieth of what was learned, for an outage whose failures are withdrawn.
+            and (event.error is None or event.error in ANSWERED_BADLY)
             and self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
             and self._changed(row, x, event.quality + event.lift, event.quality_weight)
         )
