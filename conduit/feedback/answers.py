@@ -145,9 +145,10 @@ def _kind_of_text(
         return found
     if reason not in _STOP_SEQUENCES and is_cut(answer):
         return "truncated"
-    if optional or asked_for(prompt) or written_for_another(answer):
+    suspected = None if optional else unanswered(answer)
+    if suspected is None or asked_for(prompt) or written_for_another(answer):
         return "none"
-    return unanswered(answer) or "none"
+    return suspected
 
 
 def _answer(text: str) -> str | None:
