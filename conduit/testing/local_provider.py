@@ -46,7 +46,7 @@ from conduit.testing.provider_questions import (
     prompt_id,
     provider_questions,
     recognise,
-)  # fmt: skip
+)
 from conduit.testing.provider_scripts import Delivery
 from conduit.testing.provider_wire import WIRES, Wire
 
