@@ -24,7 +24,15 @@ from conduit.core.errors import (
 )
 from conduit.core.events import MOST_TOKENS, Outcome, Snapshot
 from conduit.core.models import ModelArm, Preferences
-from conduit.engines.bandits.arms import Arms, Expected, Parked, arm_in, prior_of, units_of
+from conduit.engines.bandits.arms import (
+    Arms,
+    Expected,
+    Parked,
+    arm_in,
+    greatest,
+    prior_of,
+    units_of,
+)
 from conduit.engines.bandits.base import (
     OUTPUTS,
     PRIOR_OBSERVATIONS,
@@ -197,20 +205,16 @@ class Learner:
         saved_usd: Mapping[str, float] | None = None,
         cost_weight: float | None = None,
     ) -> LearnedChoice:
-        """Choose one of the candidates (all models by default), and count it as in flight.
+        """Choose one of the candidates (all models by default).
+
+        Where the policy counts calls in flight, this is one now.
 
         `saved_usd` are dollars that choosing a model saves on this query, such as by a prompt
         prefix that its provider has cached. `cost_weight` replaces the preferences' weight of cost
         (over that of quality), for a budget that paces itself.
         """
-        choice = self._choice(
-            checked_vector(x, self.dim),
-            preferences,
-            candidates,
-            input_tokens,
-            saved_usd,
-            cost_weight,
-        )
+        vector = checked_vector(x, self.dim)
+        choice = self._choice(vector, preferences, candidates, input_tokens, saved_usd, cost_weight)
         view, rng = choice.view, self.rng
         if self.floor and view.quality.size > 1 and rng.random() < self.floor:
             place = int(np.searchsorted(np.cumsum(floor_shares(view)), rng.random()))
@@ -218,8 +222,9 @@ class Learner:
         else:
             place = self.policy.select(view, rng)
         choice.choose(place)
-        self._pending *= 1.0 - 1.0 / PENDING_MEMORY
-        self._pending[self._arms.row[choice.model]] += 1.0
+        if self.policy.counts_pending:
+            self._pending *= 1.0 - 1.0 / PENDING_MEMORY
+            self._pending[self._arms.row[choice.model]] += 1.0
         return choice
 
     def propensity(
@@ -252,42 +257,29 @@ class Learner:
         optional_finite(cost_weight, "cost_weight")
         e = self._expect(x, finite(input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS))
         for model, usd in (saved_usd or {}).items():
-            saved = finite(usd, "saved_usd", low=0.0)
-            e.cost_usd[self._row(model)] -= min(saved, float(e.cost_usd[self._row(model)]))
-        lever = e.prediction.leverage
+            saved, row = finite(usd, "saved_usd", low=0.0), self._row(model)
+            e.cost_usd[row] -= min(saved, float(e.cost_usd[row]))
+        quality, lever, costs, known = e.prediction.quality, e.prediction.leverage, e.costs, e.known
         pulls, behind = self.policy.pulls(), self.policy.behind()
         if self.policy.counts_pending:
             lever = lever / (1.0 + self._pending * lever)
             pulls = pulls + self._pending
-        columns = (e.prediction.quality, e.cost_usd, e.latency_s, e.mean_cost_usd, e.mean_latency_s)
-        known = e.known
+        scales = e.scales
         if rows is not None:
-            columns = tuple(c[rows] for c in columns)  # type: ignore[assignment]
-            lever, known = lever[rows], known[:, rows]
-            pulls, behind = pulls[rows], behind[rows]
-        quality, cost, latency, mean_cost, mean_latency = columns
-        off = penalty(
-            Preferences.of(preferences),
-            cost,
-            latency,
-            mean_cost_usd=mean_cost,
-            mean_latency_s=mean_latency,
-            cost_weight=cost_weight,
-        )
-        view = View(quality, off, cost, lever, pulls, behind)
+            quality, lever, pulls, behind = (c[rows] for c in (quality, lever, pulls, behind))
+            costs, known, scales = costs[:, rows], known[:, rows], greatest(e.mean_costs[:, rows])
+        off = penalty(Preferences.of(preferences), costs, scales, cost_weight=cost_weight)
         return LearnedChoice(
-            models=ids,
-            place=0,
-            view=view,
-            latency_s=latency,
-            known=known,
-            x=x,
-            rows=rows,
-            policy=self.policy,
-            shares=self.policy.propensities,
-            floor=self.floor,
-            noise=self._noise,
-            per_spend=self._arms.per_spend,
+            ids,
+            rows,
+            View(quality, off, costs[0], lever, pulls, behind),
+            costs,
+            known,
+            x,
+            self.policy,
+            self.floor,
+            self._noise,
+            self._arms.per_spend,
         )
 
     # learning ------------------------------------------------------------------------------
@@ -308,24 +300,14 @@ class Learner:
             return
         old = event.revises
         step = step_of(event, old, self._arms.arms[row])
-        first = old is None or old.quality is None
-        changed = (
-            self.change_detection
-            and first
-            and event.quality is not None
-            # That a model is not there is no sign that its answers changed: an alarm would leave it
-            # a twentieth of what was learned, for an outage whose failures are withdrawn.
-            and (event.error is None or event.error in ANSWERED_BADLY)
-            and self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
-            and self._changed(row, x, event.quality + event.lift, event.quality_weight)
-        )
-        self.policy.update(row, x, step)
-        if changed:
+        comparable = self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
+        expected = self.policy.update(row, x, step)
+        if comparable and self._changed(row, event, expected):
             self.policy.discount(row, KEEP)
-        if old is None:
-            self._pending[row] = max(0.0, self._pending[row] - 1.0)
-        else:
+        if old is not None:
             self._arms.count_input(old.input_tokens, -1.0)
+        elif self.policy.counts_pending:
+            self._pending[row] = max(0.0, self._pending[row] - 1.0)
         self._arms.count_input(event.input_tokens)
         self.applied += 1
         if self.applied % NOISE_EVERY == 0 or (
@@ -343,10 +325,18 @@ class Learner:
         parked.policy.update(0, x, step_of(event, event.revises, parked.arm))
         self.applied += 1
 
-    def _changed(self, row: int, x: Floats, quality: float, weight: float) -> bool:
-        expected = self.policy.expected_quality(row, x)
-        z = (quality - expected) / self._noise[row, QUALITY]
-        return self._changes.changed(row, z * min(weight, 1.0))
+    def _changed(self, row: int, said: Outcome, expected: float) -> bool:
+        """Whether a first opinion, beside what was expected, says that a model has changed."""
+        if not self.change_detection or said.quality is None:
+            return False
+        if said.revises is not None and said.revises.quality is not None:
+            return False
+        # That a model is not there is no sign that its answers changed: an alarm would leave it a
+        # twentieth of what was learned, for an outage whose failures are withdrawn.
+        if said.error is not None and said.error not in ANSWERED_BADLY:
+            return False
+        z = (said.quality + said.lift - expected) / float(self._noise[row, QUALITY])
+        return self._changes.changed(row, z * min(said.quality_weight, 1.0))
 
     def fit(self, x: ArrayLike, outcomes: Calibration) -> int:
         """Teach many outcomes of many models at once; return how many were taught.

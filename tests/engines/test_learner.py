@@ -328,7 +328,7 @@ def test_merging_counts_input_tokens_once() -> None:
     one.apply(Outcome("a", [1.0], input_tokens=10.0))
     other.apply(Outcome("a", [1.0], input_tokens=30.0))
     one.merge(other)
-    assert one.expect([1.0]).mean_cost_usd[0] == pytest.approx(20.0)
+    assert one.expect([1.0]).mean_costs[0, 0] == pytest.approx(20.0)
 
 
 def test_a_model_that_another_replica_knows_is_parked() -> None:

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from conduit.core.errors import InvalidInput
 from conduit.core.models import Preferences
+from conduit.engines.bandits.arms import greatest
 from conduit.engines.utility import Floats, penalty
 
 K = 4
@@ -25,7 +26,7 @@ def test_the_penalty_is_the_documented_one(
     preferences = Preferences(
         quality=q, cost=c, latency=t, cost_scale_usd=usd_scale, latency_scale_s=s_scale
     )
-    found = penalty(preferences, usd, seconds, mean_cost_usd=usd * 7, mean_latency_s=seconds * 7)
+    found = penalty(preferences, np.stack([usd, seconds]), (7.0, 7.0))
     np.testing.assert_allclose(found, (c * usd / usd_scale + t * seconds / s_scale) / q)
 
 
@@ -38,10 +39,8 @@ def test_a_missing_scale_is_the_dearest_models_mean(
     told = Preferences(
         quality=q, cost=c, latency=t, cost_scale_usd=mean.max(), latency_scale_s=mean_s.max()
     )
-    np.testing.assert_allclose(
-        penalty(bare, usd, seconds, mean_cost_usd=mean, mean_latency_s=mean_s),
-        penalty(told, usd, seconds, mean_cost_usd=mean, mean_latency_s=mean_s),
-    )
+    costs, scales = np.stack([usd, seconds]), greatest(np.stack([mean, mean_s]))
+    np.testing.assert_allclose(penalty(bare, costs, scales), penalty(told, costs, scales))
 
 
 @given(AMOUNTS, AMOUNTS, WEIGHTS, WEIGHTS, st.floats(0.1, 10.0))
@@ -51,34 +50,25 @@ def test_only_the_ratios_of_weights_count(
     """All weights times a factor ask for the same; the weight of cost is λ = cost / quality."""
     one = Preferences(quality=0.7, cost=c, latency=t)
     other = Preferences(quality=0.7 * factor, cost=c * factor, latency=t * factor)
-    mean = {"mean_cost_usd": usd, "mean_latency_s": seconds}
-    np.testing.assert_allclose(
-        penalty(one, usd, seconds, **mean), penalty(other, usd, seconds, **mean)
-    )
-    np.testing.assert_allclose(
-        penalty(one, usd, seconds, **mean, cost_weight=c / 0.7), penalty(one, usd, seconds, **mean)
-    )
+    costs = np.stack([usd, seconds])
+    scales = greatest(costs)
+    found = penalty(one, costs, scales)
+    np.testing.assert_allclose(found, penalty(other, costs, scales))
+    np.testing.assert_allclose(found, penalty(one, costs, scales, cost_weight=c / 0.7))
 
 
 def test_money_left_over_may_have_no_use() -> None:
     """A weight of cost below 0, as a budget sets it, makes the dearest model the most wanted."""
-    usd = np.array([1.0, 2.0])
-    found = penalty(
-        Preferences(quality=1.0, cost=0.5, latency=0.0),
-        usd,
-        np.ones(2),
-        mean_cost_usd=usd,
-        mean_latency_s=np.ones(2),
-        cost_weight=-0.1,
-    )
+    costs = np.array([[1.0, 2.0], [1.0, 1.0]])
+    preferences = Preferences(quality=1.0, cost=0.5, latency=0.0)
+    found = penalty(preferences, costs, greatest(costs), cost_weight=-0.1)
     np.testing.assert_allclose(found, [-0.05, -0.1])
 
 
 def test_what_costs_and_takes_nothing_is_not_penalised() -> None:
     """A scale of zero, of models that are all free or all instant, takes nothing off."""
-    zero = np.zeros(3)
-    found = penalty(Preferences(), zero, zero, mean_cost_usd=zero, mean_latency_s=zero)
-    np.testing.assert_array_equal(found, zero)
+    found = penalty(Preferences(), np.zeros((2, 3)), (0.0, 0.0))
+    np.testing.assert_array_equal(found, np.zeros(3))
 
 
 @pytest.mark.parametrize("field", ["quality", "cost", "latency", "cost_scale_usd"])

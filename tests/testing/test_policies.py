@@ -68,10 +68,10 @@ class LastWord(ThompsonSamplingBandit):
         self.updates = 0
         self.update = self._later_more  # type: ignore[method-assign, assignment]
 
-    def _later_more(self, row: int, x: Floats, step: Step) -> None:
+    def _later_more(self, row: int, x: Floats, step: Step) -> float:
         self.updates += 1
         more = 1.0 + self.updates / 100.0
-        self.estimates.update(row, x, Step(*(more * part for part in step)))
+        return self.estimates.update(row, x, Step(*(more * np.array(step))))
 
 
 class LearnsNothing(ThompsonSamplingBandit):
@@ -79,7 +79,7 @@ class LearnsNothing(ThompsonSamplingBandit):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.update = lambda row, x, step: None  # type: ignore[method-assign, assignment]
+        self.update = lambda row, x, step: 0.0
 
 
 class NoTakingBack(ThompsonSamplingBandit):
@@ -89,8 +89,8 @@ class NoTakingBack(ThompsonSamplingBandit):
         super().__init__(dim)
         self.update = self._forwards  # type: ignore[method-assign, assignment]
 
-    def _forwards(self, row: int, x: Floats, step: Step) -> None:
-        self.estimates.update(row, x, Step(*(np.maximum(part, 0.0) for part in step)))
+    def _forwards(self, row: int, x: Floats, step: Step) -> float:
+        return self.estimates.update(row, x, Step(*np.maximum(np.array(step), 0.0)))
 
 
 class TeachesHalf(ThompsonSamplingBandit):
@@ -151,7 +151,7 @@ class Confused(ThompsonSamplingBandit):
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         predict = self.predict
-        self.predict = lambda x: Prediction(*(part[::-1] for part in predict(x)))  # type: ignore[method-assign]
+        self.predict = lambda x: Prediction(*(part[..., ::-1] for part in predict(x)))  # type: ignore[method-assign]
 
 
 BROKEN: list[tuple[type[Any], str]] = [

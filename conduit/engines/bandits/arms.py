@@ -21,11 +21,22 @@ class Expected(NamedTuple):
     """What is expected of every model, in dollars and seconds."""
 
     prediction: Prediction
-    cost_usd: Floats
-    mean_cost_usd: Floats
-    latency_s: Floats
-    mean_latency_s: Floats
-    known: NDArray[np.bool_]  # (cost, latency) × model: learned or given, not guessed
+    costs: Floats  # (2, models): dollars and seconds
+    mean_costs: Floats  # the same for an average query
+    scales: tuple[float, float]  # the greatest of each of these
+    known: NDArray[np.bool_]  # (2, models): learned or given, not guessed
+
+    @property
+    def cost_usd(self) -> Floats:
+        """Return the dollars that each model is expected to cost."""
+        dollars: Floats = self.costs[0]
+        return dollars
+
+    @property
+    def latency_s(self) -> Floats:
+        """Return the seconds that each model is expected to take."""
+        seconds: Floats = self.costs[1]
+        return seconds
 
 
 class Parked(NamedTuple):
@@ -65,6 +76,7 @@ class Arms:
         self.row = {name: k for k, name in enumerate(self.ids)}
         self.priced = np.array([a.priced for a in self.arms], dtype=np.bool_)
         self.per_spend = np.array([spend_usd(a) for a in self.arms], dtype=np.float64)
+        self._units = np.stack([self.per_spend, np.ones(len(self.arms))])  # dollars and seconds
         self.per_input = np.array([_input_usd(a) for a in self.arms], dtype=np.float64)
         given = [(_cost_given(a), a.latency_s is not None) for a in self.arms]
         self._given = np.array(given, dtype=np.bool_).reshape(-1, 2).T
@@ -122,7 +134,7 @@ class Arms:
         self._latency = _Guess(latency, ~latency)
         self.all_known = bool(self.known.all())
         nothing = np.zeros(0)  # of an average query: it changes with what is learned alone
-        self._average = (nothing, nothing, 0.0, (nothing, nothing))
+        self._average = (nothing, 0.0, nothing, (0.0, 0.0))
 
     def is_news(self, row: int, seen: Floats) -> bool:
         """Whether what was seen of a model, (outputs,), changes what is known of it."""
@@ -152,26 +164,31 @@ class Arms:
     def expected(self, p: Prediction, input_tokens: float) -> Expected:
         """Return predictions in dollars and seconds, for a query of so many input tokens."""
         mean_input = self._input_tokens / self._inputs if self._inputs > 0.0 else input_tokens
-        cost, latency = self._filled(p.spend, p.latency_s, input_tokens)
-        seen_spend, seen_latency, seen_input, mean = self._average
-        if (
-            p.mean_spend is not seen_spend
-            or p.mean_latency_s is not seen_latency
-            or mean_input != seen_input
-        ):
-            mean = self._filled(p.mean_spend, p.mean_latency_s, mean_input)
-            self._average = (p.mean_spend, p.mean_latency_s, mean_input, mean)
-        return Expected(p, cost, mean[0], latency, mean[1], self.known)
+        seen, seen_input, mean, scales = self._average
+        if p.mean_costs is not seen or mean_input != seen_input:
+            mean = self._priced(p.mean_costs, mean_input)
+            scales = greatest(mean)
+            self._average = (p.mean_costs, mean_input, mean, scales)
+        return Expected(p, self._priced(p.costs, input_tokens), mean, scales, self.known)
 
-    def _filled(self, spend: Floats, latency: Floats, input_tokens: float) -> tuple[Floats, Floats]:
+    def _priced(self, costs: Floats, input_tokens: float) -> Floats:
         """Return dollars and seconds, with guesses where something was never counted."""
         if not self.all_known:
-            spend = self._tokens.fill(spend, GUESSED_OUTPUT_TOKENS)
-        cost = spend * self.per_spend
-        cost += self.per_input * input_tokens
-        if self.all_known:
-            return cost, latency
-        return self._dollars.fill(cost), self._latency.fill(latency)
+            costs = costs.copy()
+            self._tokens.fill(costs[0], GUESSED_OUTPUT_TOKENS)
+        priced: Floats = costs * self._units
+        dollars = priced[0]
+        dollars += self.per_input * input_tokens
+        if not self.all_known:
+            self._dollars.fill(dollars)
+            self._latency.fill(priced[1])
+        return priced
+
+
+def greatest(costs: Floats) -> tuple[float, float]:
+    """Return what the dearest model costs and the slowest takes."""
+    usd, seconds = costs.tolist()
+    return max(usd), max(seconds)
 
 
 class _Guess:
@@ -183,17 +200,14 @@ class _Guess:
         self.known = np.flatnonzero(known)
         self.unknown = np.flatnonzero(unknown)
 
-    def fill(self, values: Floats, default: float | None = None) -> Floats:
-        """Return values with the mean of the known ones, else the default, in place of the rest."""
+    def fill(self, values: Floats, default: float | None = None) -> None:
+        """Put the mean of the known values, else the default, in the place of the others."""
         if not self.unknown.size:
-            return values
+            return
         if self.known.size:
             default = float(values[self.known].sum()) / self.known.size
-        if default is None:
-            return values
-        filled = values.copy()
-        filled[self.unknown] = default
-        return filled
+        if default is not None:
+            values[self.unknown] = default
 
 
 def spend_usd(arm: ModelArm) -> float:
@@ -234,4 +248,4 @@ def arm_in(units: str | None, name: str) -> ModelArm:
     return ModelArm(name)
 
 
-__all__ = ["Arms", "Expected", "Parked", "arm_in", "prior_of", "spend_usd", "units_of"]
+__all__ = ["Arms", "Expected", "Parked", "arm_in", "greatest", "prior_of", "spend_usd", "units_of"]

@@ -6,7 +6,7 @@ numbers only; which model a row is, and what a query is worth, is the learner's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -40,15 +40,26 @@ class ArmPrior:
 class Prediction(NamedTuple):
     """What is expected of every row for one query, and for an average query.
 
-    The arrays are kept by those who read them: no policy writes into them again.
+    Spend is output tokens, or dollars where they have no price. The arrays are kept by those who
+    read them: no policy writes into them again.
     """
 
     quality: Floats
-    spend: Floats  # output tokens, or dollars where tokens have no price
-    latency_s: Floats
-    mean_spend: Floats
-    mean_latency_s: Floats
+    costs: Floats  # (2, rows): spend and seconds
+    mean_costs: Floats  # the same for an average query
     leverage: Floats  # variance of the quality estimate, in units of one observation's variance
+
+    @property
+    def spend(self) -> Floats:
+        """Return what is expected to be spent."""
+        spend: Floats = self.costs[0]
+        return spend
+
+    @property
+    def latency_s(self) -> Floats:
+        """Return the seconds that are expected."""
+        seconds: Floats = self.costs[1]
+        return seconds
 
 
 class View(NamedTuple):
@@ -70,13 +81,16 @@ class View(NamedTuple):
 class Step(NamedTuple):
     """What one outcome adds to the sums of an arm, per output: weight, weight × value, × value²."""
 
-    weight: Floats
-    value: Floats
-    square: Floats
+    weight: Sequence[float] | Floats
+    value: Sequence[float] | Floats
+    square: Sequence[float] | Floats
 
 
 class Policy(Protocol):
-    """Estimates and exploration behind one set of rows."""
+    """Estimates and exploration behind one set of rows.
+
+    `update` adds one outcome, and returns the quality that was expected of the row before.
+    """
 
     name: str
     dim: int
@@ -90,13 +104,12 @@ class Policy(Protocol):
     def leverages(self, x: Floats) -> Floats: ...  # noqa: D102  (outputs, rows), see Prediction
     def select(self, view: View, rng: np.random.Generator) -> int: ...  # noqa: D102
     def propensities(self, view: View) -> Floats: ...  # noqa: D102  of `select`
-    def update(self, row: int, x: Floats, step: Step) -> None: ...  # noqa: D102
+    def update(self, row: int, x: Floats, step: Step) -> float: ...  # noqa: D102
     def update_many(  # noqa: D102
         self, row: int, x: Floats, weight: Floats, value: Floats
     ) -> None: ...
     def discount(self, row: int, keep: float) -> None: ...  # noqa: D102  forget a part
     def settle(self) -> None: ...  # noqa: D102  work out what is renewed only now and then
-    def expected_quality(self, row: int, x: Floats) -> float: ...  # noqa: D102
     def pulls(self) -> Floats: ...  # noqa: D102  outcomes behind each row's quality
     def behind(self) -> Floats: ...  # noqa: D102  the same, with the prior's observations
     def seen(self) -> Floats: ...  # noqa: D102  (rows, outputs) weight of outcomes

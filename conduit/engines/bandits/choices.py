@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,10 @@ class LearnedChoice:
 
     __slots__ = (
         "_confidence",
+        "_costs",
         "_estimates",
         "_floor",
+        "_known",
         "_noise",
         "_per_spend",
         "_policy",
@@ -37,10 +39,6 @@ class LearnedChoice:
         "_share_rule",
         "_shares",
         "_x",
-        "cost_known",
-        "cost_usd",
-        "latency_known",
-        "latency_s",
         "model",
         "models",
         "place",
@@ -49,32 +47,28 @@ class LearnedChoice:
 
     def __init__(
         self,
-        *,
         models: Sequence[str],
-        place: int,
+        rows: NDArray[np.intp] | None,
         view: View,
-        latency_s: Floats,
+        costs: Floats,
         known: NDArray[np.bool_],
         x: Floats,
-        rows: NDArray[np.intp] | None,
         policy: Policy,
-        shares: Callable[[View], Floats],
         floor: float,
         noise: Floats,
         per_spend: Floats,
     ) -> None:
-        """Keep references only; `models` are the candidates and `place` the chosen one."""
+        """Keep references only; the first of the candidates (`models`) until `choose` is called."""
         self.models = models
-        self.place = place
-        self.model = models[place]
+        self.place = 0
+        self.model = models[0]
         self.view = view
-        self.latency_s = latency_s
-        self.cost_usd = view.cost_usd
-        self.cost_known, self.latency_known = known[0], known[1]
-        self._x = x
         self._rows = rows
+        self._costs = costs
+        self._known = known
+        self._x = x
         self._policy = policy
-        self._share_rule = shares  # of the rule in charge now: the hybrid's may change meanwhile
+        self._share_rule = policy.propensities  # in charge now: the hybrid's may change meanwhile
         self._floor = floor
         self._noise = noise
         self._per_spend = per_spend
@@ -135,7 +129,7 @@ class LearnedChoice:
         return column if self._rows is None else column[self._rows]
 
     def _listed(self) -> list[ModelEstimate]:
-        view = self.view
+        view, costs, known = self.view, self._costs, self._known
         sd = [self._of(self._noise[:, o]) * np.sqrt(v) for o, v in enumerate(self._leverages())]
         cost_sd = sd[SPEND] * self._of(self._per_spend)
         shares = self.propensities
@@ -144,10 +138,10 @@ class LearnedChoice:
                 model=model,
                 quality=float(min(max(view.quality[k], 0.0), 1.0)),
                 quality_sd=float(sd[QUALITY][k]),
-                cost_usd=float(self.cost_usd[k]) if self.cost_known[k] else None,
-                cost_sd=float(cost_sd[k]) if self.cost_known[k] else None,
-                latency_s=float(self.latency_s[k]) if self.latency_known[k] else None,
-                latency_sd=float(sd[LATENCY][k]) if self.latency_known[k] else None,
+                cost_usd=float(costs[0, k]) if known[0, k] else None,
+                cost_sd=float(cost_sd[k]) if known[0, k] else None,
+                latency_s=float(costs[1, k]) if known[1, k] else None,
+                latency_sd=float(sd[LATENCY][k]) if known[1, k] else None,
                 utility=float(view.quality[k] - view.penalty[k]),
                 propensity=float(shares[k]),
             )

@@ -33,6 +33,7 @@ SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
 SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
 LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
+_NOTHING = np.zeros(())  # is the least that a call costs or takes
 
 
 class ArmMeans(Sums):
@@ -41,50 +42,35 @@ class ArmMeans(Sums):
     def add_row(self, prior: ArmPrior) -> None:
         """Append an arm."""
         self._grow(prior)
-        self._refresh()
+        self._read_priors()
 
     def remove_row(self, row: int) -> None:
         """Drop an arm; later rows move up."""
         self._shrink(row)
-        self._refresh()
-
-    def _refresh(self) -> None:
-        self._mean0, self._n0 = self._priors.arrays()
+        self._read_priors()
 
     def predict(self, x: Floats) -> Prediction:
         """Return the same expectation for every query."""
-        n0 = self._kept()
-        strength = n0 + self.n
-        mean = (n0 * self._mean0 + self.total) / strength
+        strength = self._n0 + self.n
+        mean = (self._n0 * self._mean0 + self.total) / strength
         lever = 1.0 / strength
-        q, s, t = mean.T
-        return Prediction(q, s, t, s, t, lever[:, 0])
+        outputs = mean.T
+        return Prediction(outputs[QUALITY], outputs[SPEND:], outputs[SPEND:], lever[:, QUALITY])
 
     def leverages(self, x: Floats) -> Floats:
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
-        return np.asarray(1.0 / (self._kept() + self.n).T)
+        return np.asarray(1.0 / (self._n0 + self.n).T)
 
-    def _kept(self) -> Floats:
-        """Return the prior's observations, of quality what change detection left of them."""
-        n0 = self._n0.copy()
-        n0[:, QUALITY] *= self.prior_keep
-        return n0
-
-    def update(self, row: int, x: Floats, step: Step) -> None:
-        """Add one outcome."""
+    def update(self, row: int, x: Floats, step: Step) -> float:
+        """Add one outcome; return the quality that was expected before."""
+        n0, n, total = self._prior_pulls[row], self.n[row, QUALITY], self.total[row, QUALITY]
+        expected = (n0 * self._mean0[row, QUALITY] + total) / (n0 + n)
         self.count(row, step)
+        return float(expected)
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm: x (n, d), weight and value (n, outputs)."""
         self.count(row, summed(weight, value))
-
-    def expected_quality(self, row: int, x: Floats) -> float:
-        """Return the quality expected of one row."""
-        n0 = self._n0[row, QUALITY] * self.prior_keep[row]
-        return float(
-            (n0 * self._mean0[row, QUALITY] + self.total[row, QUALITY])
-            / (n0 + self.n[row, QUALITY])
-        )
 
     def settle(self) -> None:
         """Have nothing to work out."""
@@ -92,7 +78,7 @@ class ArmMeans(Sums):
     def discount(self, row: int, keep: float) -> None:
         """Keep only a part of the evidence about quality, the prior's too."""
         self.sums[row, :, QUALITY] *= keep
-        self.prior_keep[row] *= keep
+        self._keep_of_prior(row, keep)
 
     def dump_row(self, row: int) -> dict[str, NDArray[Any]]:
         """Return the sums of a row."""
@@ -104,7 +90,7 @@ class ArmMeans(Sums):
     def load_row(self, row: int, sums: Arrays, *, spend: bool = True) -> None:
         """Add dumped sums to a row; without `spend`, all but what the arm spends."""
         self.count(row, loaded(sums, spend))
-        self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
+        self._keep_of_prior(row, float(np.exp(sums["keep"][0])))
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
         """Return nothing: means share nothing."""
@@ -145,15 +131,15 @@ class RidgeArms(Sums):
         self.x_count = 0.0
         self._age: list[int] = []
         self._since_share = 0
+        self._late: list[list[tuple[Floats, Floats]]] = []  # in the weights, not yet in A and b
         self._change = np.empty((OUTPUTS + OUTPUTS * dim, dim))  # that one outcome makes
         # One column per output; what stands in another's rows stays zero.
         self._factors = np.zeros((OUTPUTS + OUTPUTS * dim, OUTPUTS))
         self._of_weights = np.einsum("oo->o", self._factors[:OUTPUTS])
         blocks = self._factors[OUTPUTS:].reshape(OUTPUTS, dim, OUTPUTS)
         self._of_inverses = np.einsum("oio->oi", blocks)
-        self._late_x = np.zeros((0, FOLD_EVERY, dim))  # what is in the weights, not yet in A and b
-        self._late_step = np.zeros((0, FOLD_EVERY, 3, OUTPUTS))
-        self._late: list[int] = []
+        self._scales = np.zeros((OUTPUTS, OUTPUTS))  # a diagonal
+        self._scale = np.einsum("oo->o", self._scales)
 
     # rows ----------------------------------------------------------------------------------
 
@@ -164,34 +150,35 @@ class RidgeArms(Sums):
         self.A = np.concatenate([self.A, np.zeros((OUTPUTS, 1, d, d))], axis=1)
         self.b = np.concatenate([self.b, np.zeros((OUTPUTS, 1, d))], axis=1)
         self._age.append(0)
-        self._late.append(0)
-        self._late_x = np.concatenate([self._late_x, np.zeros((1, FOLD_EVERY, d))])
-        self._late_step = np.concatenate([self._late_step, np.zeros((1, FOLD_EVERY, 3, OUTPUTS))])
+        self._late.append([])
         self._rebuild()
 
     def remove_row(self, row: int) -> None:
         """Drop an arm; later rows move up."""
         self._shrink(row)
         self.A, self.b = np.delete(self.A, row, axis=1), np.delete(self.b, row, axis=1)
-        self._late_x = np.delete(self._late_x, row, axis=0)
-        self._late_step = np.delete(self._late_step, row, axis=0)
         del self._age[row], self._late[row]
         self._rebuild()
 
     def _allot(self) -> None:
         """Lay out what is solved: per arm its weights, then an inverse per output, quality's first.
 
-        So a prediction reads the front of every arm, and an update writes one arm in one piece.
+        So an update writes one arm in one piece. A prediction reads one piece too, the front: a
+        copy of quality's inverses, then of the weights, of all arms.
         """
         k, d = self.b.shape[1:]
         self._solved = np.zeros((k, OUTPUTS + OUTPUTS * d, d))
-        self._front = self._solved[:, : OUTPUTS + d]
         self.W = self._solved[:, :OUTPUTS].transpose(1, 0, 2)
         self.inverse = self._solved[:, OUTPUTS:].reshape(k, OUTPUTS, d, d).transpose(1, 0, 2, 3)
-        self._average: tuple[Floats, Floats] | None = None  # spend and latency of a usual query
+        self._split = k * d
+        self._front = np.zeros((k * d + OUTPUTS * k, d))
+        self._front_inverse = self._front[: k * d].reshape(k, d, d)
+        self._front_weights = self._front[k * d :].reshape(OUTPUTS, k, d)
+        self._stale = set(range(k))  # rows that changed since they were copied
+        self._mean_costs: Floats | None = None  # of an average query; None once anything changed
 
     def _rebuild(self) -> None:
-        self._mean0, self._n0 = self._priors.arrays()
+        self._read_priors()
         self._allot()
         for row in range(self.rows):
             self._renew(row)
@@ -202,7 +189,6 @@ class RidgeArms(Sums):
         diagonal = np.full((OUTPUTS, self.dim), float(self.ridge))
         diagonal[SPEND:] = np.where(self._n0[row, SPEND:, None] < 1.0, 1.0, SCALE_OBSERVATIONS)
         diagonal[:, 0] = self._n0[row]
-        diagonal[QUALITY, 0] *= self.prior_keep[row]
         return diagonal
 
     def _prior_term(self, row: int) -> Floats:
@@ -214,13 +200,13 @@ class RidgeArms(Sums):
 
     def _fold(self, row: int) -> None:
         """Bring A and b up to date."""
-        n = self._late[row]
-        if n:
-            x, step = self._late_x[row, :n], self._late_step[row, :n]
+        late = self._late[row]
+        if late:
+            x, step = np.array([x for x, _ in late]), np.array([step for _, step in late])
             weight, value = step[:, 0].T, step[:, 1].T
             self.A[:, row] += np.matmul((weight[:, :, None] * x).transpose(0, 2, 1), x)
             self.b[:, row] += value @ x
-            self._late[row] = 0
+            late.clear()
 
     def _renew(self, row: int) -> None:
         self._fold(row)
@@ -239,20 +225,30 @@ class RidgeArms(Sums):
         self._fold(row)
         target = self.b[:, row] + self._prior_term(row)
         self.W[:, row] = np.matmul(self.inverse[:, row], target[:, :, None])[:, :, 0]
-        self._average = None
+        self._stale.add(row)
+        self._mean_costs = None
 
     # prediction ----------------------------------------------------------------------------
 
     def predict(self, x: Floats) -> Prediction:
         """Return the expectation and its leverage for every row."""
-        front: Floats = self._front @ x
-        lever = front[:, OUTPUTS:].dot(x)
-        own = front[:, :OUTPUTS].T.copy()
-        scales = np.maximum(own[SPEND:], 0.0)  # nothing costs or takes less than nothing
-        if self._average is None:
-            spend, latency = np.maximum(self.W[SPEND:] @ self._average_x(), 0.0)
-            self._average = (spend, latency)
-        return Prediction(own[QUALITY], scales[0], scales[1], *self._average, lever)
+        mean_costs = self._refreshed() if self._mean_costs is None else self._mean_costs
+        product, split = self._front.dot(x), self._split
+        outputs = product[split:].reshape(OUTPUTS, -1)
+        lever = product[:split].reshape(-1, self.dim).dot(x)
+        costs = np.maximum(outputs[SPEND:], _NOTHING)
+        return Prediction(outputs[QUALITY].copy(), costs, mean_costs, lever)
+
+    def _refreshed(self) -> Floats:
+        """Bring the front up to date, and return what it expects an average query to cost."""
+        for row in self._stale:
+            solved = self._solved[row]
+            self._front_inverse[row] = solved[OUTPUTS : OUTPUTS + self.dim]
+            self._front_weights[:, row] = solved[:OUTPUTS]
+        self._stale.clear()
+        costs = self._front[self._split + self.rows :].dot(self._average_x())
+        self._mean_costs = np.maximum(costs, _NOTHING).reshape(2, -1)
+        return self._mean_costs
 
     def _average_x(self) -> Floats:
         if self.x_count > LEAST_WEIGHT:
@@ -263,51 +259,49 @@ class RidgeArms(Sums):
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
         return np.asarray(np.einsum("d,okde,e->ok", x, self.inverse, x))
 
-    def expected_quality(self, row: int, x: Floats) -> float:
-        """Return the quality expected of one row."""
-        return float(self._solved[row, QUALITY].dot(x))
-
     # learning ------------------------------------------------------------------------------
 
-    def update(self, row: int, x: Floats, step: Step) -> None:
-        """Add one outcome (or the difference that a revision makes) in O(d²)."""
-        late = self._late[row]
-        self._late[row] = late + 1
-        self._late_x[row, late] = x
-        kept = self._late_step[row, late]
-        kept[:] = step
-        sums = self.sums[row]
-        sums += kept
-        rated = float(step.weight[QUALITY])
+    def update(self, row: int, x: Floats, step: Step) -> float:
+        """Add one outcome (or the difference that a revision makes) in O(d²); x is kept.
+
+        Returns the quality that was expected before.
+        """
+        product, late = self._solved[row].dot(x), self._late[row]
+        late.append((x, self.count(row, step)))
+        rated = step.weight[QUALITY]
         if rated:
-            self._add_x(rated * x, rated)
+            self._add_x(x if rated == 1.0 else rated * x, rated)
         self._age[row] += 1
-        if self._age[row] >= REFRESH_EVERY or not self._rank_one(row, x, step):
+        if self._age[row] >= REFRESH_EVERY or not self._rank_one(row, x, step, product):
             self._renew(row)
             self._solve_row(row)
-        elif late + 1 == FOLD_EVERY:
+        elif len(late) == FOLD_EVERY:
             self._fold(row)
-        self._average = None
+        self._stale.add(row)
+        self._mean_costs = None
         self._since_share += 1
         if self.share and self._since_share >= SHARE_EVERY:
             self.solve_shift()
+        return float(product[QUALITY])
 
-    def _rank_one(self, row: int, x: Floats, step: Step) -> bool:
+    def _rank_one(self, row: int, x: Floats, step: Step, product: Floats) -> bool:
         """Put one outcome into an arm's weights and inverses; False where rounding spoils them.
 
         With v = A⁻¹x and d = 1 + w·vᵀx, the weights W gain v·(w·y − w·Wᵀx)/d, and A⁻¹ loses
-        v·vᵀ·w/d: the rows of what is solved, one column of factors per output.
+        v·vᵀ·w/d: the rows of what is solved, one column of factors per output. Their product with
+        x is Wᵀx and v of every output.
         """
-        solved = self._solved[row]
-        product = solved.dot(x)
-        v = product[OUTPUTS:].reshape(OUTPUTS, self.dim)
-        w = step.weight
-        denominator = w * v.dot(x) + 1.0
-        if min(denominator.tolist()) < 0.1:
-            return False
-        np.divide(w * product[:OUTPUTS] - step.value, denominator, out=self._of_weights)
-        np.multiply(v, (w / denominator)[:, None], out=self._of_inverses)
-        np.subtract(solved, np.dot(self._factors, v, out=self._change), out=solved)
+        solved, v = self._solved[row], product[OUTPUTS:].reshape(OUTPUTS, self.dim)
+        expected, spread = product[:OUTPUTS].tolist(), v.dot(x).tolist()
+        for o in range(OUTPUTS):
+            w = step.weight[o]
+            d = 1.0 + w * spread[o]
+            if d < 0.1:
+                return False
+            self._of_weights[o] = (w * expected[o] - step.value[o]) / d
+            self._scale[o] = w / d
+        self._of_inverses[:] = self._scales.dot(v)
+        np.subtract(solved, self._factors.dot(v, out=self._change), out=solved)
         return True
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
@@ -326,7 +320,7 @@ class RidgeArms(Sums):
     def _add_x(self, total: Floats, count: float) -> None:
         self.x_sum += total
         self.x_count += count
-        self._average = None
+        self._mean_costs = None
 
     def settle(self) -> None:
         """Solve the shared shift now, after many outcomes came at once."""
@@ -356,7 +350,7 @@ class RidgeArms(Sums):
         self._fold(row)
         self.A[QUALITY, row] *= keep
         self.b[QUALITY, row] *= keep
-        self.prior_keep[row] *= keep
+        self._keep_of_prior(row, keep)
         self._renew(row)
         self._solve_weights()
 
@@ -397,7 +391,7 @@ class RidgeArms(Sums):
             self.A[output, row] += matrix + np.triu(matrix, 1).T
             self.b[output, row] += sums["b"][place]
         self.count(row, loaded(sums, spend))
-        self.prior_keep[row] *= float(np.exp(sums["keep"][0]))
+        self._keep_of_prior(row, float(np.exp(sums["keep"][0])))
         self._renew(row)
         self._solve_weights()
 

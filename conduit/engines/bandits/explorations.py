@@ -117,7 +117,7 @@ class NormalThompson:
 
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""
-        scores = rng.standard_normal(view.quality.size)
+        scores: Floats = rng.standard_normal(view.quality.size)
         scores *= self._sd(view)
         scores += view.quality
         scores -= view.penalty

@@ -37,21 +37,21 @@ _OF_A_FAILURE = ("quality", "quality_weight", "input_tokens")  # its cost and ti
 
 def step_of(new: Outcome, old: Evidence | None, arm: ModelArm) -> Step:
     """Return what an outcome adds to the sums beyond what was taught of its call before."""
-    sums = _sums_of(new, arm)
-    if old is not None:
-        sums -= _sums_of(old, arm)
-    return Step(*sums)
+    said = _sums_of(new, arm)
+    if old is None:
+        return said
+    return Step(*(np.array(said) - np.array(_sums_of(old, arm))))
 
 
-def _sums_of(said: Outcome | Evidence, arm: ModelArm) -> Floats:
-    """Return (3, outputs) weight, weight × value and weight × value² of what is known."""
+def _sums_of(said: Outcome | Evidence, arm: ModelArm) -> Step:
+    """Return what would be added if nothing had been taught before."""
     spend, latency = spend_of(said, arm), None if said.error else said.latency_s
     w, q = 0.0, 0.0
     if said.quality is not None:
         w, q = said.quality_weight, said.quality + said.lift
     s, t = spend or 0.0, latency or 0.0
-    weight = (w, float(spend is not None), float(latency is not None))
-    return np.array((weight, (w * q, s, t), (w * q * q, s * s, t * t)))
+    weight = (w, 0.0 if spend is None else 1.0, 0.0 if latency is None else 1.0)
+    return Step(weight, (w * q, s, t), (w * q * q, s * s, t * t))
 
 
 def spend_of(said: Outcome | Evidence, arm: ModelArm) -> float | None:

@@ -65,6 +65,8 @@ class BanditPolicy:
         self.predict = estimates.predict
         self.update = estimates.update
         self.update_many = estimates.update_many
+        self.pulls = estimates.pulls
+        self.behind = estimates.behind
         self.select = exploration.select
         self.propensities = exploration.propensities
 
@@ -84,21 +86,9 @@ class BanditPolicy:
         """Work out what is renewed only now and then."""
         self.estimates.settle()
 
-    def expected_quality(self, row: int, x: Floats) -> float:
-        """Return the quality expected of one row."""
-        return self.estimates.expected_quality(row, x)
-
     def leverages(self, x: Floats) -> Floats:
         """Return the variance of every estimate in units of one observation's."""
         return self.estimates.leverages(x)
-
-    def pulls(self) -> Floats:
-        """Return the outcomes behind each row."""
-        return self.estimates.pulls()
-
-    def behind(self) -> Floats:
-        """Return the observations behind each row's quality, the prior's included."""
-        return self.estimates.behind()
 
     def seen(self) -> Floats:
         """Return the weight of the outcomes behind each row and output."""
@@ -240,7 +230,7 @@ class Oracle(BanditPolicy):
         if self._truth is None:
             return known
         quality, spend = self._truth
-        return known._replace(quality=quality, spend=spend)
+        return known._replace(quality=quality, costs=np.stack([spend, known.latency_s]))
 
 
 class HybridBandit:
@@ -285,11 +275,12 @@ class HybridBandit:
         """Return the probabilities of the half that is in charge now."""
         return self.current.propensities
 
-    def update(self, row: int, x: Floats, step: Step) -> None:
-        """Teach both halves."""
+    def update(self, row: int, x: Floats, step: Step) -> float:
+        """Teach both halves; return what the half in charge expected before."""
+        first_in_charge = self.current is self.first
         self.outcomes += float(step.weight[QUALITY])
-        self.first.update(row, x, step)
-        self.then.update(row, x, step)
+        first, then = self.first.update(row, x, step), self.then.update(row, x, step)
+        return first if first_in_charge else then
 
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Teach both halves many outcomes."""
@@ -306,10 +297,6 @@ class HybridBandit:
         """Settle both halves."""
         self.first.settle()
         self.then.settle()
-
-    def expected_quality(self, row: int, x: Floats) -> float:
-        """Return what the half in charge expects."""
-        return self.current.expected_quality(row, x)
 
     def leverages(self, x: Floats) -> Floats:
         """Return the variance of the estimates of the half in charge."""

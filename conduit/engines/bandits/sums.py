@@ -69,7 +69,8 @@ class Sums:
     n: Floats  # parts of it, (rows, outputs) each
     total: Floats
     square: Floats
-    _n0: Floats  # (rows, outputs) observations of the priors
+    _mean0: Floats  # (rows, outputs) means of the priors
+    _n0: Floats  # (rows, outputs) observations behind them, what change detection left of them
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -86,6 +87,7 @@ class Sums:
         self.sums = sums
         self.n, self.total, self.square = sums[:, 0], sums[:, 1], sums[:, 2]
         self._pulls = sums[:, 0, QUALITY]
+        self._behind: Floats | None = None  # worked out when it is read
 
     def _grow(self, prior: ArmPrior) -> None:
         self._priors.rows.append(prior)
@@ -97,10 +99,23 @@ class Sums:
         self._hold(np.delete(self.sums, row, axis=0))
         self.prior_keep = np.delete(self.prior_keep, row)
 
-    def count(self, row: int, step: Step) -> None:
-        """Add what one outcome, or many, add to an arm."""
-        sums = self.sums[row]
-        sums += np.array(step)
+    def _read_priors(self) -> None:
+        self._mean0, self._n0 = self._priors.arrays()
+        self._prior_pulls = self._n0[:, QUALITY]
+        self._prior_pulls *= self.prior_keep
+        self._behind = None
+
+    def _keep_of_prior(self, row: int, keep: float) -> None:
+        """Forget a part of what was believed of an arm's quality before any outcome."""
+        self.prior_keep[row] *= keep
+        self._read_priors()
+
+    def count(self, row: int, step: Step) -> Floats:
+        """Add what one outcome, or many, add to an arm; return it as (3, outputs)."""
+        added, sums = np.array(step), self.sums[row]
+        sums += added
+        self._behind = None
+        return added
 
     def pulls(self) -> Floats:
         """Return the weight of the outcomes behind each row's quality."""
@@ -108,7 +123,9 @@ class Sums:
 
     def behind(self) -> Floats:
         """Return the observations behind each row's quality, what is left of the prior's too."""
-        return np.asarray(self._pulls + self._n0[:, QUALITY] * self.prior_keep)
+        if self._behind is None:
+            self._behind = self._pulls + self._prior_pulls
+        return self._behind
 
     def noise(self) -> Floats:
         """Return (rows, outputs) the standard deviation of one observation about its row's mean."""

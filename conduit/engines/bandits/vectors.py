@@ -10,13 +10,14 @@ from conduit.engines.bandits.base import Floats
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 LONGEST = 1e6  # features are of the size of one; the squares of more would lose their digits
+_SQUARE = LONGEST**2
 
 
 def checked_vector(x: ArrayLike, dim: int) -> Floats:
     """Return x as float64, or raise InvalidInput."""
     if type(x) is np.ndarray and x.dtype is _SINGLE and x.shape == (dim,):  # as analyzers make it
         vector: Floats = x.astype(_DOUBLE)
-        if vector.dot(vector) <= LONGEST**2:  # the square of a float32 cannot overflow
+        if vector.dot(vector) <= _SQUARE:  # the square of a float32 cannot overflow
             return vector
     try:
         given = np.asarray(x)
@@ -27,7 +28,7 @@ def checked_vector(x: ArrayLike, dim: int) -> Floats:
     vector = given.astype(_DOUBLE, copy=False)
     with np.errstate(over="ignore"):
         square = vector.dot(vector)
-    if not square <= LONGEST**2:  # NaN is not
+    if not square <= _SQUARE:  # NaN is not
         wanted = f"finite, and at most {LONGEST:g} long"
         raise InvalidInput(f"x must be {wanted}", field="x", expected=wanted)
     return vector
@@ -46,7 +47,7 @@ def checked_matrix(x: ArrayLike, dim: int) -> Floats:
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"X must be {wanted}", field="X", expected=wanted) from error
     square = np.clip(matrix, -2 * LONGEST, 2 * LONGEST) ** 2
-    if matrix.ndim != 2 or matrix.shape[1] != dim or not (square.sum(1) <= LONGEST**2).all():
+    if matrix.ndim != 2 or matrix.shape[1] != dim or not (square.sum(1) <= _SQUARE).all():
         raise InvalidInput(
             f"X must be {wanted}, got shape {matrix.shape}",
             field="X",

@@ -49,9 +49,9 @@ def test_an_average_query_is_worked_out_when_something_was_learned() -> None:
     """Expectations of an average query stay the same arrays until an outcome comes."""
     learner = Learner(ARMS, 2, seed=1)
     first, again = (learner.expect(X, input_tokens=9.0) for _ in range(2))
-    assert again.mean_cost_usd is first.mean_cost_usd
+    assert again.mean_costs is first.mean_costs
     learner.apply(Outcome("a", np.array(X, np.float32), quality=1.0, output_tokens=9.0))
-    assert learner.expect(X, input_tokens=9.0).mean_cost_usd[0] != first.mean_cost_usd[0]
+    assert learner.expect(X, input_tokens=9.0).mean_costs[0, 0] != first.mean_costs[0, 0]
 
 
 def test_remembered_candidates_are_bounded() -> None:

@@ -46,9 +46,7 @@ def test_a_step_is_what_is_new() -> None:
     old = Evidence(quality=0.5, latency_s=2.0)
     new = Outcome("priced", X, quality=1.0, quality_weight=3.0, latency_s=2.0, output_tokens=4.0)
     step = step_of(new, old, PRICED)
-    assert step.weight.tolist() == [2.0, 1.0, 0.0]
-    assert step.value.tolist() == [2.5, 4.0, 0.0]
-    assert step.square.tolist() == [2.75, 16.0, 0.0]
+    assert np.array(step).tolist() == [[2.0, 1.0, 0.0], [2.5, 4.0, 0.0], [2.75, 16.0, 0.0]]
     failed = step_of(Outcome("priced", X, error="timeout", latency_s=9.0), None, PRICED)
-    assert failed.weight.tolist() == [1.0, 0.0, 0.0]
+    assert list(failed.weight) == [1.0, 0.0, 0.0]
     assert np.array(failed)[1:, [QUALITY, LATENCY]].tolist() == [[0.0, 0.0], [0.0, 0.0]]
