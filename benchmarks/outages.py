@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.results_page import write
 from conduit.core.errors import ProviderError
-from conduit.core.models import ModelArm, Query
-from conduit.engines.executor.base import Call, FunctionExecutor
+from conduit.core.models import ModelArm, Query, Response
+from conduit.engines.executor.base import Answer, Call, FunctionExecutor
 from conduit.engines.executor.chain import AttemptRecord, run_chain
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.router import Router
@@ -29,6 +29,7 @@ from conduit.feedback.collector import FeedbackCollector
 
 GAP_S = 0.05  # between two calls
 ANSWER_S, REFUSAL_S, TIMEOUT_S = 0.3, 0.005, 2.0
+ANSWER = "An answer of one line, as asked for."
 WARM_UP, AFTER, LONGEST_S = 60, 100, 60.0
 TOPICS = ("tea", "law", "maths", "code", "ships")
 Row = dict[str, Any]
@@ -78,7 +79,7 @@ class World:
         self._collector = FeedbackCollector(self._router)
         self._executor = FunctionExecutor(self._answer)
 
-    def _answer(self, model: str, _prompt: Any) -> str:
+    def _answer(self, model: str, _prompt: Any) -> Answer[str]:
         failure = self.down
         if self._chance.random() < self._flaky:
             failure = "server_error"
@@ -87,7 +88,9 @@ class World:
             self.now += TIMEOUT_S if failure == "timeout" else REFUSAL_S
             raise ProviderError("down", model=model, kind=failure)
         self.now += ANSWER_S
-        return "An answer of one line, as asked for."
+        return Answer(
+            data=ANSWER, response=Response(model=model, text=ANSWER, latency_s=ANSWER_S)
+        )
 
     async def call(self) -> str:
         """Route one query, ask, learn; return which model answered."""

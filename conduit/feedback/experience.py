@@ -7,9 +7,12 @@ before is taken away and what it counts now is added. Order and repeats therefor
 A call is of the class of its most telling verdict, which is also the evidence that the learner
 goes by until somebody says more: a call without an error that was tried again is a retry.
 
+A failed call is of none: there is no answer to say anything of, and it is taught as what it is. Did
+failures count, every answer without one would be good news while another model is down.
+
 What a signal teaches (`weigh`) is read from these sums as they were at the last of every
-`REFRESH_EVERY` rows, and written into the log with the row, so that everybody who reads the log
-later is taught the same.
+`REFRESH_EVERY` rows (of the first ones, at each), and written into the log with the row, so that
+everybody who reads the log later is taught the same.
 
 Who rates is corrected for by this as well. Where calls of one class are rated more often than
 others, their ratings alone are a biased sample; but the calls that nobody rated have been taught by
@@ -72,7 +75,7 @@ def _call_of(remarks: Iterable[Remark]) -> _Call:
         kind, value, evidence = remark
         if kind == GAVE_UP:
             waited_s = max(waited_s or 0.0, value or 0.0)
-        elif value is not None and evidence.quality is not None:
+        elif value is not None and evidence.quality is not None and evidence.error is None:
             latest = (evidence.given_at, value)
             said[kind] = max(said.get(kind, latest), latest)
         elif _is_opinion(remark) and (
@@ -142,7 +145,7 @@ class SignalExperience:
             self._count(row.model, before, -1.0)
             self._count(row.model, after, 1.0)
         self._rows += 1
-        if self._rows % REFRESH_EVERY == 0:
+        if self._rows % REFRESH_EVERY == 0 or self._rows < REFRESH_EVERY:
             self._refresh()
 
     def _count(self, model: str, call: _Call, sign: float) -> None:

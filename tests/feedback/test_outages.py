@@ -125,6 +125,21 @@ async def test_an_outage_seen_by_many_raises_no_alarm(failure: str, kept: bool) 
     assert (after > before) == kept
 
 
+@pytest.mark.parametrize("down", [0, 3, 8])
+async def test_answers_that_nobody_rated_lift_no_model_over_a_better_one(down: int) -> None:
+    """While one model is away, the other's answers without an error are what is usual, no news."""
+    arms = [ModelArm("one", quality=0.9), ModelArm("two", quality=0.8)]
+    async with Router(arms, seed=1, environ={}, preferences="quality") as router:
+        collector = FeedbackCollector(router)
+        for n in range(150):
+            decision = await router.route(f"question {n} about tea", unavailable={"one": "down"})
+            failed = [replace(DOWN, model="one")] if n < down else []
+            attempts = [*failed, replace(HERE, model="two")]
+            await collector.observe_all([Attempted(decision, Query(text=f"{n}"), attempts)])
+        estimates = (await router.route("question 151 about tea")).estimates
+    assert estimates["two"].quality < 0.89
+
+
 FAILURES = 3  # and more: one alone might be chance, and stays taught
 
 
