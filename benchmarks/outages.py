@@ -88,9 +88,7 @@ class World:
             self.now += TIMEOUT_S if failure == "timeout" else REFUSAL_S
             raise ProviderError("down", model=model, kind=failure)
         self.now += ANSWER_S
-        return Answer(
-            data=ANSWER, response=Response(model=model, text=ANSWER, latency_s=ANSWER_S)
-        )
+        return Answer(data=ANSWER, response=Response(model=model, text=ANSWER, latency_s=ANSWER_S))
 
     async def call(self) -> str:
         """Route one query, ask, learn; return which model answered."""

@@ -100,7 +100,11 @@ async def added_s(
 
 async def chain() -> dict[str, Any]:
     """Return what fallback and health add to a call."""
-    executor, health, call = FunctionExecutor(lambda *_: "4"), ModelHealth(), Call("?")
+
+    async def four(_model: str, _prompt: Any) -> str:
+        return "4"
+
+    executor, health, call = FunctionExecutor(four), ModelHealth(), Call("?")
     seconds = await added_s(
         lambda: executor.execute(ARMS[0], call),
         lambda: run_chain(executor, ARMS, call, deadline=time.monotonic() + 10.0, health=health),

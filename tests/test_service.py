@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from conduit.core.errors import BudgetExceeded, ConduitError, InvalidInput, UnknownDecision
+from conduit.core.errors import (
+    BudgetExceeded,
+    ConduitError,
+    ConfigurationError,
+    InvalidInput,
+    UnknownDecision,
+)
 from conduit.core.models import ModelArm, RoutingResult
 from conduit.engines.budget import Budget
+from conduit.engines.executor.base import Answer, Call, FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.router import Router
 from conduit.evaluation.graders import Prompt
@@ -101,6 +110,38 @@ async def test_a_batch_returns_failures_as_values(pair: LocalProvider) -> None:
         assert all(isinstance(r, ConduitError) for r in results)
         with pytest.raises(InvalidInput):
             await service.complete_batch(["a"], concurrency=0)
+
+
+async def test_one_prompt_of_a_batch_spoils_no_other(pair: LocalProvider) -> None:
+    """A prompt that is none is a value in its place; a slip in the options is raised, once."""
+    async with service_of(pair) as service:
+        prompts: list[Any] = ["a", None, [], "b"]
+        results = await service.complete_batch((p for p in prompts), progress=False)
+        assert [type(r) for r in results] == [
+            RoutingResult, InvalidInput, InvalidInput, RoutingResult
+        ]  # fmt: skip
+        with pytest.raises(TypeError, match="did you mean 'result_type'"):
+            await service.complete_batch(["a", "b"], resul_type=Place, progress=False)
+        with pytest.raises(InvalidInput):
+            await service.complete_batch("many", progress=False)
+
+
+class BrokenTool(FunctionExecutor):
+    """Raises for one prompt what a caller's own tool would."""
+
+    async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
+        """Answer, or raise."""
+        if call.prompt == "b":
+            raise ZeroDivisionError
+        return await super().execute(arm, call)
+
+
+async def test_what_a_tool_raises_is_a_value_of_its_prompt() -> None:
+    """A batch outlives what the caller's own code raises for one of its prompts."""
+    router = Router([ModelArm("m")], seed=1, environ={})
+    async with Service(router, BrokenTool(lambda model, prompt: prompt)) as service:
+        results = await service.complete_batch(["a", "b", "c"], progress=False)
+    assert [type(r) for r in results] == [RoutingResult, ZeroDivisionError, RoutingResult]
 
 
 async def test_one_dead_model_is_never_noticed_by_callers(pair: LocalProvider) -> None:
@@ -220,6 +261,7 @@ def test_synchronous_code_needs_no_loop(tmp_path: Path) -> None:
         result = service.complete_sync("Say it: [[marker:x]]")
         assert "[[marker:x]]" in result.data
         service.close_sync()
+        service.close_sync()
 
 
 async def test_synchronous_calls_inside_a_loop_say_what_to_do(pair: LocalProvider) -> None:
@@ -248,7 +290,34 @@ async def test_an_unknown_argument_names_the_one_that_was_meant(pair: LocalProvi
     async with service_of(pair) as service:
         with pytest.raises(TypeError, match="did you mean 'system_prompt'"):
             await service.complete("hello", system_promt="be brief")
+        with pytest.raises(TypeError, match="did you mean 'result_type'"):
+            await service.complete("hello", resul_type=Place)
         with pytest.raises(TypeError, match="unknown argument 'max_tokens'"):
             async with service.stream("hello", max_tokens=5):
                 pass
     assert pair.requests == []
+
+
+@pytest.mark.parametrize("timeout_s", [math.nan, -1.0, "5", True])
+async def test_a_time_limit_is_a_number_of_seconds(pair: LocalProvider, timeout_s: Any) -> None:
+    """Anything else is refused before anybody is asked."""
+    async with service_of(pair) as service:
+        with pytest.raises(InvalidInput, match="timeout_s"):
+            await service.complete("hello", timeout_s=timeout_s)
+    with pytest.raises(InvalidInput, match="timeout_s"):
+        service_of(pair, timeout_s=timeout_s)
+    assert pair.requests == []
+
+
+async def test_closing_twice_changes_nothing(pair: LocalProvider) -> None:
+    """A closed service says so, and asks nobody."""
+    service = service_of(pair)
+    async with service:
+        await service.complete("hello")
+    await service.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        await service.complete("hello")
+    with pytest.raises(ConfigurationError, match="closed"):
+        async with service.stream("hello"):
+            pass
+    assert len(pair.requests) == 1

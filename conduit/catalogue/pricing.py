@@ -36,6 +36,13 @@ _GENAI_NAMES: Mapping[str, str] = MappingProxyType(
 )
 
 
+def load_prices() -> None:
+    """Load genai-prices' list now, for those who will need it and want no call to wait for it."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    get_snapshot()
+
+
 def list_price(model_id: str, day: date | None = None) -> tuple[float, float] | None:
     """Return dollars per million (input, output) tokens on a day, or None where nobody says."""
     known = find_model(model_id)

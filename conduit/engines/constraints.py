@@ -79,7 +79,8 @@ def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str
     if limits.preferred_provider is not None and provider_of(arm.id) != limits.preferred_provider:
         return f"not of provider {limits.preferred_provider!r}"
     if limits.max_cost is not None:
-        if not e.known[0][k]:
+        # A list price is enough before the first call: at it, the output is expected to be usual.
+        if not (arm.priced or e.known[0][k]):
             if not limits.allow_unknown_cost:
                 return "its cost is unknown, and max_cost is set"
         elif e.cost_usd[k] > limits.max_cost:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from conduit.core.errors import InvalidInput
 from conduit.core.models import (
     ModelArm,
     Preferences,
@@ -84,4 +85,10 @@ def text_of(prompt: str | Sequence[Any]) -> str:
     """Return what text there is in a prompt: images are routed by the text beside them."""
     if isinstance(prompt, str):
         return prompt
+    if not isinstance(prompt, list | tuple) or not prompt:
+        raise InvalidInput(
+            "a prompt must be text, or a list of its parts",
+            field="prompt",
+            expected="text, or a list of text, images and files",
+        )
     return "\n".join(part for part in prompt if isinstance(part, str)) or "(no text)"

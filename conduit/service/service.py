@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
-from conduit.core.errors import ConduitError, InvalidInput, unknown_name
+from conduit.core.errors import ConfigurationError, InvalidInput, finite, unknown_name
 from conduit.core.models import (
     Feedback,
     ModelArm,
@@ -38,10 +39,14 @@ from conduit.storage.base import Ack, Store
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 60.0
-# What `complete` and `stream` hand to the executor as it is.
+# What `complete` and `stream` hand to the executor as it is, and what they take themselves.
 CALL_OPTIONS = (
     "message_history", "system_prompt", "tools", "toolsets", "model_settings", "deps",
     "output_retries", "idempotency_key",
+)  # fmt: skip
+OPTIONS = (
+    "result_type", "user_id", "task", "context", "constraints", "preferences", "conversation_id",
+    "timeout_s", "fallback", *CALL_OPTIONS,
 )  # fmt: skip
 
 
@@ -66,7 +71,7 @@ class Service:
         self.router = router
         self.executor = executor
         self.default_result_type = default_result_type
-        self.timeout_s = timeout_s
+        self.timeout_s = _seconds(timeout_s)
         self.health_of_models = ModelHealth()
         self.collector = collector or FeedbackCollector(router)
         self.environment = environment  # a name for health reports and spans
@@ -83,6 +88,7 @@ class Service:
             clock=clock,
         )
         self._store = store
+        self._closed = False
 
     # answering ---------------------------------------------------------------------------------
 
@@ -183,41 +189,47 @@ class Service:
                 await self.desk.close(request)
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
-        for name in options:
-            if name not in CALL_OPTIONS:
-                raise TypeError(unknown_name("argument", name, CALL_OPTIONS))
+        _refuse_unknown(options, CALL_OPTIONS)
+        if self._closed:
+            raise ConfigurationError("this service is closed; make another one")
         return Call(prompt, result_type=result_type or self.default_result_type, **options)
 
     def _within(self, timeout_s: float | None) -> float:
-        return self.timeout_s if timeout_s is None else timeout_s
+        return self.timeout_s if timeout_s is None else _seconds(timeout_s)
 
     async def complete_batch(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str | Sequence[Any]],
         *,
         concurrency: int = 8,
         progress: bool = True,
         **options: Any,
-    ) -> list[RoutingResult[Any] | ConduitError]:
-        """Return one result per prompt, in order; a failure is its error, as a value."""
+    ) -> list[RoutingResult[Any] | Exception]:
+        """Return one result per prompt, in order; a failure is its error, as a value.
+
+        `options` are those of `complete`. What one prompt's own tools raise is a value, too.
+        """
         if concurrency < 1:
             raise InvalidInput("concurrency must be at least 1", field="concurrency")
+        if isinstance(prompts, str):
+            raise InvalidInput("prompts must be many, not one text", field="prompts")
+        _refuse_unknown(options, OPTIONS)
         from conduit.progress import progress_bar
 
-        gate = asyncio.Semaphore(concurrency)
-        with progress_bar("Completing", len(prompts), shown=progress) as advance:
+        waiting, gate = list(prompts), asyncio.Semaphore(concurrency)
+        with progress_bar("Completing", len(waiting), shown=progress) as advance:
 
-            async def one(prompt: str) -> RoutingResult[Any] | ConduitError:
+            async def one(prompt: str | Sequence[Any]) -> RoutingResult[Any] | Exception:
                 async with gate:
                     try:
                         return await self.complete(prompt, **options)
-                    except ConduitError as error:
+                    except Exception as error:  # noqa: BLE001  the other prompts have theirs to come
                         return error
                     finally:
                         advance()
 
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(prompt)) for prompt in prompts]
+                tasks = [group.create_task(one(prompt)) for prompt in waiting]
         return [task.result() for task in tasks]
 
     async def calibrate(
@@ -362,7 +374,13 @@ class Service:
         await self.router.flush()
 
     async def close(self) -> None:
-        """Finish the background work, save what was learned, and let go of every resource."""
+        """Finish the background work, save what was learned, and let go of every resource.
+
+        A service that was closed stays closed; closing it again changes nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
         await self.desk.flush()
         if self.evaluator is not None:
             await self.evaluator.close()  # within its deadline: what it judged is learned below
@@ -376,7 +394,8 @@ class Service:
 
     def close_sync(self) -> None:
         """Close the service, and the event loop that it lived in if that was its own."""
-        self.run_sync(self.close())
+        if not self._closed:
+            self.run_sync(self.close())
         self.loop.stop()
 
     async def __aenter__(self) -> Self:
@@ -387,6 +406,17 @@ class Service:
     async def __aexit__(self, *exc: object) -> None:
         """Close the service."""
         await self.close()
+
+
+def _refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
+    for name in options:
+        if name not in known:
+            raise TypeError(unknown_name("argument", name, OPTIONS))
+
+
+def _seconds(timeout_s: float) -> float:
+    """Return a time limit; infinity is none."""
+    return timeout_s if timeout_s == math.inf else finite(timeout_s, "timeout_s", low=0.0)
 
 
 class AnswerInParts:

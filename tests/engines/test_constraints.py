@@ -63,6 +63,19 @@ def test_only_models_that_keep_the_limits_are_candidates(
     ).constraints_relaxed
 
 
+def test_a_price_is_enough_before_the_first_call() -> None:
+    """Under max_cost a priced model whose answers nobody has counted is judged by its price."""
+    arms = [
+        ModelArm("small", input_usd_per_mtok=0.1, output_usd_per_mtok=0.4, quality=0.6),
+        ModelArm("large", input_usd_per_mtok=10.0, output_usd_per_mtok=40.0, quality=0.9),
+        ModelArm("unpriced", quality=0.9),
+    ]
+    query = Query(text="hello", constraints=QueryConstraints(max_cost=0.001))
+    decision = Router(arms, seed=1, environ={}).route_sync(query)
+    assert set(decision.candidates) == {"small"}
+    assert not decision.constraints_relaxed
+
+
 def test_every_excluded_model_says_why(router: Router) -> None:
     """The decision lists each model that was left out with its reason."""
     decision = router.route_sync(Query(text="hi", constraints=QueryConstraints(max_cost=0.0005)))

@@ -165,7 +165,8 @@ class FunctionExecutor:
     """Answers with what a function returns; for tests, examples and models of one's own.
 
     The function takes the model's id and the prompt, and returns (or awaits) text, data, or an
-    `Answer` when it also knows tokens and cost.
+    `Answer` when it also knows tokens and cost. A plain function is called in a thread, so that one
+    that waits holds up neither other calls nor its own deadline; it may be in several at once.
 
     >>> import asyncio
     >>> executor = FunctionExecutor(lambda model, prompt: f"{model} heard {prompt}")
@@ -184,7 +185,9 @@ class FunctionExecutor:
 
         async def returned() -> Any:
             async with limit:
-                value = self._function(arm.id, call.prompt)
+                if inspect.iscoroutinefunction(self._function):
+                    return await self._function(arm.id, call.prompt)
+                value = await asyncio.to_thread(self._function, arm.id, call.prompt)
                 return await value if inspect.isawaitable(value) else value
 
         def ours(error: Exception) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -97,3 +98,27 @@ class TestFunctionExecutor(ExecutorContract):
     def world(self) -> ExecutorWorld:
         """Give a world without HTTP."""
         return FunctionWorld()
+
+
+class PlainWorld(FunctionWorld):
+    """A world whose model is a function that blocks its thread while it waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executor = FunctionExecutor(self.said_at_once)
+
+    def said_at_once(self, model: str, prompt: Any) -> str:
+        """Do the same without an event loop."""
+        if self.conduct == "hangs":
+            time.sleep(1.0)
+            return "late"
+        return asyncio.run(self.said(model, prompt))
+
+
+class TestPlainFunction(ExecutorContract):
+    """A function that is no coroutine keeps it as well, deadlines too."""
+
+    @pytest.fixture
+    def world(self) -> ExecutorWorld:
+        """Give a world without HTTP."""
+        return PlainWorld()

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, AgentRunError, BinaryContent, ImageUrl, PromptedOutput
+from pydantic_ai import (
+    Agent,
+    AgentRunError,
+    BinaryContent,
+    ImageUrl,
+    PromptedOutput,
+    TextOutput,
+)
 from pydantic_ai.messages import (
     FilePart,
     ModelMessage,
@@ -31,7 +38,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import RequestUsage
 
-from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
+from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor import readings
 from conduit.engines.executor.base import Call
@@ -135,6 +142,41 @@ def test_importing_the_executors_loads_no_vendor() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_no_call_waits_for_an_import() -> None:
+    """What a first call needs is loaded when the executor is made: the time is the caller's."""
+    code = """
+import asyncio, sys
+from conduit.core.models import ModelArm
+from conduit.engines.executor.base import Call
+from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
+from conduit.testing.local_provider import LocalProvider, SimulatedModel
+
+async def main():
+    async with LocalProvider([SimulatedModel("m", 1.0, 4.0)]) as provider:
+        executor = PydanticAIExecutor()
+        before = set(sys.modules)
+        await executor.execute(ModelArm("m", base_url=provider.base_url), Call("hello"))
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(sorted(new - sys.stdlib_module_names))
+        await executor.close()
+
+asyncio.run(main())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"result_type": TextOutput(lambda text: text)}, {"tools": [len, len]}]
+)
+async def test_what_no_model_can_be_asked_is_the_callers_mistake(
+    executor: PydanticAIExecutor, wrong: dict[str, Any]
+) -> None:
+    """It is refused in PydanticAI's words, and no model has failed."""
+    with pytest.raises(InvalidInput, match="cannot be asked for"):
+        await executor.execute(played(says("x")), Call("hello", **wrong))
 
 
 # What goes in
