@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from inspect import signature
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
@@ -39,14 +40,10 @@ from conduit.storage.base import Ack, Store
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 60.0
-# What `complete` and `stream` hand to the executor as it is, and what they take themselves.
+# What `complete` and `stream` hand to the executor as it is.
 CALL_OPTIONS = (
     "message_history", "system_prompt", "tools", "toolsets", "model_settings", "deps",
     "output_retries", "idempotency_key",
-)  # fmt: skip
-OPTIONS = (
-    "result_type", "user_id", "task", "context", "constraints", "preferences", "conversation_id",
-    "timeout_s", "fallback", *CALL_OPTIONS,
 )  # fmt: skip
 
 
@@ -213,7 +210,7 @@ class Service:
             raise InvalidInput("concurrency must be at least 1", field="concurrency")
         if isinstance(prompts, str):
             raise InvalidInput("prompts must be many, not one text", field="prompts")
-        _refuse_unknown(options, OPTIONS)
+        _refuse_unknown(options, (*_own_options(), *CALL_OPTIONS))
         from conduit.progress import progress_bar
 
         waiting, gate = list(prompts), asyncio.Semaphore(concurrency)
@@ -411,7 +408,13 @@ class Service:
 def _refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
     for name in options:
         if name not in known:
-            raise TypeError(unknown_name("argument", name, OPTIONS))
+            raise TypeError(unknown_name("argument", name, (*_own_options(), *CALL_OPTIONS)))
+
+
+def _own_options() -> tuple[str, ...]:
+    """Return the names that `complete` takes itself, the prompt apart."""
+    given = signature(Service.complete).parameters.values()
+    return tuple(each.name for each in given if each.kind is each.KEYWORD_ONLY)
 
 
 def _seconds(timeout_s: float) -> float:

@@ -331,6 +331,13 @@ def test_merging_counts_input_tokens_once() -> None:
     assert one.expect([1.0]).mean_costs[0, 0] == pytest.approx(20.0)
 
 
+def test_nothing_is_expected_of_no_models() -> None:
+    """A learner without models expects nothing; it does not fail for want of a dearest one."""
+    expected = Learner([], 2).expect([1.0, 0.0], input_tokens=9.0)
+    assert expected.prediction.quality.size == expected.costs.size == 0
+    assert expected.scales == (0.0, 0.0)
+
+
 def test_a_model_that_another_replica_knows_is_parked() -> None:
     """Outcomes of a model that cannot be chosen here are kept for the day when it can."""
     one = Learner([ModelArm("a")], 1)

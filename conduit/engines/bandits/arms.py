@@ -186,9 +186,9 @@ class Arms:
 
 
 def greatest(costs: Floats) -> tuple[float, float]:
-    """Return what the dearest model costs and the slowest takes."""
+    """Return what the dearest model costs and the slowest takes; nothing without models."""
     usd, seconds = costs.tolist()
-    return max(usd), max(seconds)
+    return max(usd, default=0.0), max(seconds, default=0.0)
 
 
 class _Guess:

@@ -33,7 +33,7 @@ SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
 SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
 LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
-_NOTHING = np.zeros(())  # is the least that a call costs or takes
+_NOTHING = np.zeros(())  # the least that a call costs or takes
 
 
 class ArmMeans(Sums):
@@ -138,8 +138,7 @@ class RidgeArms(Sums):
         self._of_weights = np.einsum("oo->o", self._factors[:OUTPUTS])
         blocks = self._factors[OUTPUTS:].reshape(OUTPUTS, dim, OUTPUTS)
         self._of_inverses = np.einsum("oio->oi", blocks)
-        self._scales = np.zeros((OUTPUTS, OUTPUTS))  # a diagonal
-        self._scale = np.einsum("oo->o", self._scales)
+        self._scale = np.empty((OUTPUTS, 1))  # of what every inverse loses
 
     # rows ----------------------------------------------------------------------------------
 
@@ -299,8 +298,8 @@ class RidgeArms(Sums):
             if d < 0.1:
                 return False
             self._of_weights[o] = (w * expected[o] - step.value[o]) / d
-            self._scale[o] = w / d
-        self._of_inverses[:] = self._scales.dot(v)
+            self._scale[o, 0] = w / d
+        np.multiply(v, self._scale, out=self._of_inverses)
         np.subtract(solved, self._factors.dot(v, out=self._change), out=solved)
         return True
 

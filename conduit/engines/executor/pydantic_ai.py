@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from ssl import SSLContext
@@ -15,7 +15,6 @@ from typing import Any
 # Loaded here is what no request then has to wait for: 0.9 s in all.
 import httpcore  # noqa: F401
 import openai.resources  # noqa: F401
-from anyio._backends import _asyncio  # noqa: F401
 from httpx import Response as HTTPResponse
 from httpx import create_ssl_context
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
@@ -48,6 +47,9 @@ from conduit.engines.executor.failures import ForeignError, described, meaning, 
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
 from conduit.engines.executor.single import TEXT, Form
+
+with suppress(ImportError):  # loaded here too; anyio does not promise that it stays there
+    from anyio._backends import _asyncio  # noqa: F401
 
 MAX_AGENTS = 64  # kept, each with the schemas of one result type and one set of tools
 PARTIAL_EVERY_S = 0.1  # validating partial data at every token is quadratic in its length
