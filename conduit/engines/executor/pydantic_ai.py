@@ -14,10 +14,10 @@ from typing import Any
 
 # Loaded here is what no request then has to wait for: 0.9 s in all.
 import httpcore  # noqa: F401
-import openai.resources  # noqa: F401
 from httpx import Response as HTTPResponse
 from httpx import create_ssl_context
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+from openai.resources.chat import AsyncChat, AsyncCompletions  # noqa: F401
 from pydantic import PydanticUserError
 from pydantic_ai import Agent, capture_run_messages
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
