@@ -22,6 +22,9 @@ from conduit.engines.rows import WITHDRAWN
 # history, six of one that fails 30 % of its calls. One alone never is.
 CHANCE: Final = 0.002
 USUAL_FAILURES, USUAL_CALLS = 1.0, 10.0  # of a model of which nothing is known yet
+# The first failures of a model that was hardly asked yet are one, too, however few: each would
+# weigh as much as what is believed of it, and a model that nobody asks again shows nothing better.
+FIRST_CALLS: Final = 15.0
 MEMORY = 200.0  # calls over which a model's failures are counted
 REMEMBERED: Final = 100  # failures of one outage
 
@@ -44,6 +47,8 @@ class _Past:
 
     def was_down(self) -> bool:
         """Return whether the failures in a row are too many for one that fails as often as it."""
+        if self.calls < FIRST_CALLS and not self.failed:
+            return True
         share = (self.failed + USUAL_FAILURES) / (self.calls + USUAL_CALLS)
         return share**self.in_a_row <= CHANCE
 
