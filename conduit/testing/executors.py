@@ -16,12 +16,12 @@ import asyncio
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
+from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm
 from conduit.engines.executor.base import Call, Executor
 
@@ -93,6 +93,14 @@ class ExecutorContract:
             )
         assert caught.value.model == world.arm.id
         assert caught.value.retries <= 1
+
+    @pytest.mark.parametrize("no_type", ["Reply", 5])
+    async def test_what_is_no_type_is_the_callers_mistake(
+        self, world: ExecutorWorld, no_type: Any
+    ) -> None:
+        """No model is blamed for a form that none can be asked for."""
+        with pytest.raises(InvalidInput, match="cannot be asked for"):
+            await world.executor.execute(world.arm, Call(PROMPT, result_type=no_type))
 
     async def test_concurrent_calls_do_not_mix(self, world: ExecutorWorld) -> None:
         """Fifty calls at once each get the answer to their own prompt."""

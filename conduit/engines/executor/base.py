@@ -19,9 +19,9 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
+from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor.failures import ForeignError, meaning, translated
 
@@ -46,6 +46,11 @@ class Call:
     output_retries: int = field(default=DEFAULT_OUTPUT_RETRIES, kw_only=True)
     # Under which the provider may keep the answer, and give it again without asking for money.
     idempotency_key: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse the name of a type, which libraries take for many things."""
+        if isinstance(self.result_type, str):
+            raise unaskable("a type is needed, not the name of one")
 
     @property
     def stands_alone(self) -> bool:
@@ -120,6 +125,12 @@ class Pieces:
         if self._answer is None:
             raise RuntimeError("the answer is known once the pieces of the stream have ended")
         return self._answer
+
+
+def unaskable(why: object) -> InvalidInput:
+    """Return the error of a call that no model can be asked, so that none has failed."""
+    words = f"this result_type, or these tools, cannot be asked for: {why}"
+    return InvalidInput(words, field="result_type")
 
 
 def environment_key(arm: ModelArm) -> str | None:
@@ -241,7 +252,10 @@ def validated(value: Any, result_type: Any) -> Any:
     """Return a value (or the JSON of one) as the result type, or raise pydantic's error."""
     if result_type is str and isinstance(value, str):
         return value
-    adapter: TypeAdapter[Any] = TypeAdapter(result_type)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(result_type)
+    except PydanticUserError as error:
+        raise unaskable(error) from None
     if isinstance(value, str | bytes):
         try:
             return adapter.validate_json(value)

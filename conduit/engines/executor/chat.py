@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, from_json
 
 from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
-from conduit.engines.executor.base import Answer, Call, timed_out
+from conduit.engines.executor.base import Answer, Call, timed_out, unaskable
 from conduit.engines.executor.failures import ForeignError, described, meaning, translated
 from conduit.engines.executor.readings import Readings, response_of
 
@@ -41,9 +42,13 @@ class Form:
     def __init__(self, result_type: Any) -> None:
         """Take a type: `str`, a pydantic model, a dataclass, a union, anything pydantic knows."""
         self.is_text = result_type is str
-        self.may_be_text = self.is_text or str in get_args(result_type)
-        self._adapter: TypeAdapter[Any] = TypeAdapter(result_type)
-        self._schema = {} if self.is_text else self._adapter.json_schema()
+        is_union = get_origin(result_type) in (Union, UnionType)
+        self.may_be_text = self.is_text or (is_union and str in get_args(result_type))
+        try:
+            self._adapter: TypeAdapter[Any] = TypeAdapter(result_type)
+            self._schema = {} if self.is_text else self._adapter.json_schema()
+        except PydanticUserError as error:
+            raise unaskable(error) from None
         self._is_wrapped = self._schema.get("type") != "object" and not self.may_be_text
 
     @property

@@ -31,7 +31,7 @@ from pydantic_ai.settings import ModelSettings
 
 from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id, provider_key_names
 from conduit.catalogue.pricing import load_prices
-from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
+from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.executor.base import (
     Answer,
@@ -42,6 +42,7 @@ from conduit.engines.executor.base import (
     forgetting,
     guarded,
     timed_out,
+    unaskable,
 )
 from conduit.engines.executor.failures import ForeignError, described, meaning, translated
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
@@ -306,9 +307,7 @@ def _agent_for(call: Call) -> Agent[Any, Any]:
             name="conduit",
         )
     except (UserError, PydanticUserError) as error:  # no model has seen it: every one would refuse
-        raise InvalidInput(
-            f"this result_type, or these tools, cannot be asked for: {error}", field="result_type"
-        ) from None
+        raise unaskable(error) from None
 
 
 def _settings(call: Call) -> ModelSettings | None:

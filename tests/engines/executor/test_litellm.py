@@ -147,7 +147,9 @@ def test_a_form_reads_what_models_write(result_type: Any, text: str, data: Any) 
     assert Form(result_type).data(text) == data
 
 
-@pytest.mark.parametrize("result_type", [Reply, Point, list[int], int, Reply | Point])
+@pytest.mark.parametrize(
+    "result_type", [Reply, Point, list[int], list[str], dict[str, str], int, Reply | Point]
+)
 def test_a_schema_is_an_object_at_its_root(result_type: Any) -> None:
     """Providers refuse other schemas; definitions stay where references find them."""
     schema = Form(result_type).schema
