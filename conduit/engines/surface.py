@@ -5,10 +5,11 @@ Nothing here looks at a clock, a setting or the network, and nothing is fitted.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from math import log1p, sqrt
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,7 @@ SURFACE_NAMES: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SurfaceSignals:
+class SurfaceSignals(NamedTuple):
     """What can be read off a text without knowing what it means."""
 
     values: Floats  # one number per name of SURFACE_NAMES, before scaling
@@ -66,11 +66,15 @@ class SurfaceSignals:
     wants_json: bool
     wants_list: bool
     script: str  # "latin", "cyrillic", "arabic", ...: of most letters
-    distinct: frozenset[bytes] = field(repr=False)  # the words in small letters, as UTF-8
+    distinct: frozenset[bytes]  # the words in small letters, as UTF-8
 
     def as_mapping(self) -> dict[str, float]:
         """Return the unscaled signals by name."""
         return dict(zip(SURFACE_NAMES, self.values.tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        """Show the signals, never a word of the text."""
+        return f"SurfaceSignals({self.as_mapping()})"
 
 
 def _words(text: str) -> frozenset[bytes]:
@@ -104,12 +108,14 @@ _JSON = _words("json")
 _TELLING = frozenset().union(  # most words of a text are none of these
     _FACT, _REASON, _QUANTITY, _NEGATION, _CODE, _PERSONS, _LIST, _TABLE, _JSON
 )
-_SPEAKERS = _words("user assistant system human ai bot")
 
-# A letter or digit with what ends it; what begins it is looked at in `_multiple_choice`.
-_OPTION = re.compile(rb"[A-J1-9](?:[.):] |')")
-_BEFORE_OPTION = frozenset(b"\n ('")
+# What an option begins with; `_multiple_choice` looks whether they count up from the first.
+_OPTION = re.compile(rb"[\n (']([A-J1-9])(?:[.):] |')")
 _ORDINALS = (b"ABCDEFGHIJ", b"123456789")
+_BULLET = re.compile(rb"\n(?:[-*]| {1,2}-) ")
+_TURN = re.compile(  # a speaker's name and a colon among the first twelve bytes of a line
+    rb"\n(?=[^\n]{0,11}:)[^\S\n]*(?i:user|assistant|system|human|ai|bot)[^\S\n]*:"
+)
 
 _BYTE = np.arange(256)
 _CHARS = [chr(code) for code in range(256)]
@@ -176,86 +182,73 @@ def surface_signals(text: str) -> SurfaceSignals:
     """Read the signals off a text in time linear in its clipped length."""
     clipped = clip_text(text)
     data = clipped.encode("utf-8", "replace")
-    histogram = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-    digits, operators, newlines, upper, lower, wide, marks, *counts, ticks = (
-        _CLASS_ROWS.dot(histogram.astype(np.float32))
-    ).tolist()
-    words = data.translate(_WORD_BYTES).split()
-    distinct = frozenset(words)
-    options, stem = _multiple_choice(data)
-    chars = max(len(clipped), 1)
-    letters = max(upper + lower + wide, 1)
+    histogram = np.bincount(np.frombuffer(data, np.uint8), minlength=256).astype(np.float32)
+    (
+        digits, operators, newlines, upper, lower, wide, marks, commas, ends, latex, brackets,
+        quotes, equals, angles, underscores, ticks,
+    ) = _CLASS_ROWS.dot(histogram).tolist()  # fmt: skip
+    found = data.translate(_WORD_BYTES).split()
+    distinct = frozenset(found)
     told = distinct & _TELLING
-    wants_json, wants_list = not _JSON.isdisjoint(told), not _LIST.isdisjoint(told)
-    values = np.array(
-        (
-            math.log1p(chars),
-            math.log1p(stem),
-            math.log1p(options),
-            math.sqrt(digits / chars),
-            math.log1p(operators),
-            math.log1p(len(told & _CODE) + 2 * _count(data, b"```", ticks)),
-            math.log1p(newlines),
-            min(len(told & _FACT), 2),
-            min(len(told & _REASON), 3),
-            min(len(told & _QUANTITY), 4),
-            data[:stem].rstrip().endswith(b"?"),
-            math.log1p(_bullets(data) if newlines else 0),
-            min(len(told & _NEGATION), 3),
-            not _IMPERATIVE.isdisjoint(words[:1]),
-            wants_json + wants_list + len(told & _TABLE),
-            min(len(told & _PERSONS), 3),
-            len(distinct) / max(len(words), 1),
-            math.sqrt(upper / letters),
-            math.sqrt(wide / letters),
-            math.log1p(letters / max(len(words), 1)),
-            *_build(data, clipped[:1], max(len(words), 1), upper, digits, counts),
-        ),
-        dtype=np.float32,
-    )
-    estimate = _token_estimate(len(words), digits, marks, upper + lower, wide)
-    return SurfaceSignals(
-        values=values,
-        token_estimate=max(1, round(estimate * len(text) / chars)),
-        words=len(words),
-        options=options,
-        turns=_turns(data) if b":" in data else 0,
-        wants_json=wants_json,
-        wants_list=wants_list,
-        script=_script(histogram, upper + lower, wide),
-        distinct=distinct,
-    )
-
-
-def _build(
-    data: bytes, first: str, words: int, upper: float, digits: float, counts: Sequence[float]
-) -> tuple[float, ...]:
-    """Return how the text is built: its sentences, names, numbers, formulas and marks."""
-    commas, ends, latex, brackets, quotes, equals, angles, lines = counts
-    size, sentences = max(len(data), 1), max(ends, 1.0)
-    return (
-        math.sqrt(commas / words),
-        math.log1p(sentences),
-        math.log1p(words / sentences),
-        math.log1p(latex),
-        math.sqrt(brackets / size),
-        math.sqrt(quotes / size),
-        first.isupper(),
-        math.sqrt(upper / words),
-        math.log1p(digits),
-        math.log1p(max(map(len, data.split(b"\n")))),
-        math.log1p(_count(data, b">>>", angles) + _count(data, b"():", brackets)),
+    wants_json, wants_list = not told.isdisjoint(_JSON), not told.isdisjoint(_LIST)
+    options, stem = _multiple_choice(data)
+    chars, size, words = len(clipped) or 1, len(data) or 1, len(found) or 1
+    letters, sentences = upper + lower + wide or 1.0, ends or 1.0
+    # A mark is only looked for where the characters that it is made of occur.
+    fences = data.count(b"```") if ticks else 0
+    prompts = data.count(b">>>") if angles else 0
+    calls = data.count(b"():") if brackets else 0
+    gaps = data.count(b"__") if underscores else 0
+    values = (
+        log1p(chars),
+        log1p(stem),
+        log1p(options),
+        sqrt(digits / chars),
+        log1p(operators),
+        log1p(len(told & _CODE) + 2 * fences),
+        log1p(newlines),
+        min(len(told & _FACT), 2),
+        min(len(told & _REASON), 3),
+        min(len(told & _QUANTITY), 4),
+        data[:stem].rstrip().endswith(b"?"),
+        log1p(len(_BULLET.findall(data))) if newlines else 0.0,
+        min(len(told & _NEGATION), 3),
+        not _IMPERATIVE.isdisjoint(found[:1]),
+        wants_json + wants_list + len(told & _TABLE),
+        min(len(told & _PERSONS), 3),
+        len(distinct) / words,
+        sqrt(upper / letters),
+        sqrt(wide / letters),
+        log1p(letters / words),
+        sqrt(commas / words),
+        log1p(sentences),
+        log1p(words / sentences),
+        log1p(latex),
+        sqrt(brackets / size),
+        sqrt(quotes / size),
+        clipped[:1].isupper(),
+        sqrt(upper / words),
+        log1p(digits),
+        log1p(max(map(len, data.split(b"\n"))) if newlines else len(data)),
+        log1p(prompts + calls),
         equals > 0,
-        math.log1p(_count(data, b"__", lines)),
+        log1p(gaps),
+    )
+    estimate = _token_estimate(len(found), digits, marks, upper + lower, wide)
+    return SurfaceSignals(
+        np.fromiter(values, np.float32, len(SURFACE_NAMES)),
+        max(1, round(estimate * len(text) / chars)),
+        len(found),
+        options,
+        len(_TURN.findall(b"\n" + data)) if b":" in data else 0,
+        wants_json,
+        wants_list,
+        _script(histogram, upper + lower, wide),
+        distinct,
     )
 
 
-def _count(data: bytes, mark: bytes, there: float) -> int:
-    """Return how often a mark occurs; `there` is 0 where a part of it is known to be missing."""
-    return data.count(mark) if there else 0
-
-
-def _token_estimate(words: int, digits: int, marks: int, letters: int, wide: int) -> float:
+def _token_estimate(words: int, digits: float, marks: float, letters: float, wide: float) -> float:
     """Return about how many tokens there are: within 20 % for nine English prompts of ten.
 
     Non-negative least squares on cl100k counts of 17,000 prompts; the floor of one token per eight
@@ -267,51 +260,36 @@ def _token_estimate(words: int, digits: int, marks: int, letters: int, wide: int
 
 def _multiple_choice(data: bytes) -> tuple[int, int]:
     """Return how many answer options there are, and how many bytes stand before them."""
+    if not _may_have_options(data):
+        return 0, len(data)
+    marks = list(_OPTION.finditer(data))
+    written = b"".join([mark[1] for mark in marks])
+    count, first = max((_run(written, ordinals) for ordinals in _ORDINALS), key=itemgetter(0))
+    return (count, marks[first].start()) if count >= 2 else (0, len(data))
+
+
+def _may_have_options(data: bytes) -> bool:
+    """Return whether a first and any second option may be there: the pattern is slower."""
     if b"B" not in data and b"2" not in data:
-        return 0, len(data)  # one option is none
-    marks = list(_option_marks(data))
-    runs = [_run(data, marks, ordinals) for ordinals in _ORDINALS]
-    count, start = max(runs, key=lambda run: run[0])
-    return (count, start) if count >= 2 else (0, len(data))
-
-
-def _option_marks(data: bytes) -> Iterator[int]:
-    """Yield where a letter or digit stands between what begins and what ends an option's mark."""
+        return False
     kinds = data.translate(_OPTION_PIECES)
-    if not any(shape in kinds for shape in _OPTION_SHAPES):
-        return  # most texts: a pattern would cost ten times as much
-    end = 0
-    for match in _OPTION.finditer(data):
-        at = match.start()
-        if at > end and data[at - 1] in _BEFORE_OPTION:
-            end = match.end()
-            yield at
+    return any(shape in kinds for shape in _OPTION_SHAPES)
 
 
-def _run(data: bytes, marks: Sequence[int], ordinals: bytes) -> tuple[int, int]:
-    """Return how many marks follow each other as A, B, C ..., and where the first begins."""
-    count = start = 0
-    for at in marks:
-        mark = data[at]
-        if mark == ordinals[0]:
-            count, start = 1, at - 1
-        elif 0 < count < len(ordinals) and mark == ordinals[count]:
-            count += 1
-    return count, start
+def _run(written: bytes, ordinals: bytes) -> tuple[int, int]:
+    """Return how many ordinals follow each other from the last A or 1 on, and which mark that is.
+
+    Marks between them do not count.
+    """
+    first = at = written.rfind(ordinals[:1])
+    count = 0
+    while at >= 0:
+        count += 1
+        at = written.find(ordinals[count : count + 1], at + 1) if count < len(ordinals) else -1
+    return count, first
 
 
-def _bullets(data: bytes) -> int:
-    """Return how many lines begin with a dash or a star."""
-    return sum(data.count(mark) for mark in (b"\n- ", b"\n* ", b"\n - ", b"\n  - "))
-
-
-def _turns(data: bytes) -> int:
-    """Return how many lines a speaker opens, as in `User: hello`."""
-    heads = (line[:12].partition(b":") for line in data.split(b"\n"))
-    return sum(bool(colon) and name.strip().lower() in _SPEAKERS for name, colon, _ in heads)
-
-
-def _script(histogram: NDArray[np.int64], ascii_letters: int, wide: int) -> str:
+def _script(histogram: Floats, ascii_letters: int, wide: int) -> str:
     """Return the script of most letters, told by the lead bytes of UTF-8."""
     if 2 * wide <= ascii_letters:
         return "latin" if ascii_letters else "none"
