@@ -42,6 +42,13 @@ def model_list_of(router: Any) -> Sequence[Deployment]:
     return listed
 
 
+def calls_at_once_of(router: Any) -> int | None:
+    """Return how many calls any router sends at once to a deployment that names no limit."""
+    place = router.settings() if has_entry_points(router) else router
+    found: int | None = place.default_max_parallel_requests
+    return found
+
+
 def groups_of(router: Any) -> list[str]:
     """Return the names of any router's groups."""
     if has_entry_points(router):

@@ -20,6 +20,7 @@ from conduit.engines.bandits.policies import create_policy
 from conduit.engines.router import Router
 from conduit.storage.base import Ack
 from conduit_litellm.arms import arm_of, model_of
+from conduit_litellm.limits import Usage
 from conduit_litellm.utils import Deployment, deployment_id
 from conduit_litellm.worker import Worker
 
@@ -94,15 +95,25 @@ class Pool:
 
     # deciding ----------------------------------------------------------------------------------
 
-    def decide(self, query: Query, healthy: Mapping[str, Deployment]) -> RoutingDecision:
-        """Return the decision among the healthy deployments, in this thread."""
+    def decide(
+        self, query: Query, healthy: Mapping[str, Deployment], usage: Usage | None = None
+    ) -> RoutingDecision:
+        """Return the decision among the healthy deployments with room for it, in this thread.
+
+        It is counted as a request at once: of two threads only one gets the last of a minute.
+        """
         with self.router.lock:
             models = self.router.learner.models
             if not self.knows(healthy):
                 self.add(healthy.values())
                 models = self.router.learner.models
             off = {name: HELD_BACK for name in models if name not in healthy}
-            return self.router.route_sync(query, unavailable=off or None)
+            if usage is None:
+                return self.router.route_sync(query, unavailable=off or None)
+            off |= usage.full(healthy)
+            decision = self.router.route_sync(query, unavailable=off or None)
+            usage.ask(decision.selected_model)
+            return decision
 
     # learning ----------------------------------------------------------------------------------
 

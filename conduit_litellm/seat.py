@@ -10,12 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
-from conduit_litellm.entry_points import CALLS, core_of, has_entry_points, model_list_of
+from conduit_litellm.entry_points import (
+    CALLS,
+    calls_at_once_of,
+    core_of,
+    has_entry_points,
+    model_list_of,
+)
 from conduit_litellm.feedback import DECISION_ID
+from conduit_litellm.limits import Usage
 from conduit_litellm.pools import Pool
 from conduit_litellm.selection import select, select_async
 from conduit_litellm.utils import Deployment, deployment_id
@@ -38,6 +46,27 @@ class _Request:
 
     prompt: object = None
     decision_id: str | None = None
+    has_ended: bool = False
+    _leave: Callable[[], None] | None = None  # the deployment that is at it
+
+    def go_to(self, usage: Usage, deployment: str, decision_id: str) -> None:
+        """Note our decision, whose deployment is at it until the next one or the end."""
+        if self.has_ended:  # this is a task that it has left behind
+            return
+        self._left()
+        usage.begin(deployment)
+        self._leave = partial(usage.end, deployment)
+        self.decision_id = decision_id
+
+    def end(self) -> None:
+        """Let go of the deployment."""
+        self.has_ended = True
+        self._left()
+
+    def _left(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
     def mark(self, response: Any) -> Any:
         """Note the decision that a response came of, and return it."""
@@ -53,7 +82,8 @@ _request: ContextVar[_Request | None] = ContextVar("conduit_litellm_request", de
 
 def _begun(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Request | None:
     """Return the request that a call of LiteLLM's begins; None for a fallback of one on its way."""
-    if _request.get() is not None:
+    on_its_way = _request.get()
+    if on_its_way is not None and not on_its_way.has_ended:
         return None
     said = (kwargs, *(argument for argument in args if isinstance(argument, Mapping)))
     return _Request(next((told["prompt"] for told in said if "prompt" in told), None))
@@ -93,6 +123,7 @@ class Seat(CustomRoutingStrategyBase):
         self._decide = decide
         self._make_pool = make_pool
         self._lock = threading.Lock()
+        self.usage = Usage(calls_at_once_of(router))
         self._size = len(model_list_of(router))
         # A router may have a core, and may hold the same attribute itself.
         self._holders = [vars(router), vars(core_of(router))]
@@ -139,6 +170,7 @@ class Seat(CustomRoutingStrategyBase):
             try:
                 return request.mark(await original(*args, **kwargs))
             finally:
+                request.end()
                 _request.reset(token)
 
         def marked_sync(*args: Any, **kwargs: Any) -> Any:
@@ -149,6 +181,7 @@ class Seat(CustomRoutingStrategyBase):
             try:
                 return request.mark(original(*args, **kwargs))
             finally:
+                request.end()
                 _request.reset(token)
 
         return marked if inspect.iscoroutinefunction(original) else marked_sync
@@ -226,8 +259,8 @@ class Seat(CustomRoutingStrategyBase):
         for pool in set(self.pools.values()):
             pool.keep_only(ids)
 
-    def note(self, decision_id: str) -> None:
-        """Remember a decision for the response that comes of it."""
+    def note(self, decision_id: str, deployment: str) -> None:
+        """Remember a decision for the response that comes of it, and who is at it until then."""
         request = _request.get()
         if request is not None:
-            request.decision_id = decision_id
+            request.go_to(self.usage, deployment, decision_id)

@@ -29,6 +29,7 @@ from conduit.storage.base import Ack, Store
 from conduit_litellm.entry_points import router_of
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
 from conduit_litellm.judging import Evaluate, Judging
+from conduit_litellm.limits import Usage
 from conduit_litellm.pools import Pool, ridge_policy
 from conduit_litellm.requests import group_of, note_in_metadata, query_of
 from conduit_litellm.seat import Seat
@@ -68,6 +69,7 @@ class _Trip:
     decision: RoutingDecision
     pool: Pool
     text: str
+    usage: Usage
 
 
 class ConduitRoutingStrategy(CustomRoutingStrategyBase):
@@ -281,10 +283,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
         name = ALL if self._shares else group_of(group, healthy)
         pool = seat.pool(name, offered)
-        decision = pool.decide(query_of(text, request_kwargs), offered)
+        decision = pool.decide(query_of(text, request_kwargs), offered, seat.usage)
         chosen = offered[decision.selected_model]
-        self._remember(_Trip(decision, pool, text))
-        seat.note(decision.id)
+        self._remember(_Trip(decision, pool, text, seat.usage))
+        seat.note(decision.id, decision.selected_model)
         note_in_metadata(request_kwargs, decision.id)
         log.info("Conduit selected %s for %s", decision.selected_model, group)
         # The attempt's own model_info carries the decision: LiteLLM copies it for each attempt.
@@ -317,6 +319,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
     def _teach(self, trip: _Trip, attempt: Attempt) -> None:
         model = trip.decision.selected_model
+        trip.usage.spend(model, (attempt.input_tokens or 0.0) + (attempt.output_tokens or 0.0))
         evidence = attempt.evidence()
         if evidence is not None:
             trip.pool.teach(trip.decision, evidence, model).add_done_callback(self._written)

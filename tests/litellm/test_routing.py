@@ -9,11 +9,12 @@ from typing import Any
 import litellm
 import pytest
 from litellm import Router
+from litellm.integrations.custom_logger import CustomLogger
 from litellm.types.router import Deployment
 
 from conduit.testing.local_provider import Fault, FaultKind, LocalProvider
 from conduit_litellm import ConduitRoutingStrategy
-from tests.litellm.conftest import Deploy, ask, served_by
+from tests.litellm.conftest import Deploy, ask, served_by, until
 from tests.litellm.oddities import ODD_INPUTS, ODD_MESSAGES
 
 
@@ -242,3 +243,27 @@ async def test_odd_messages_are_served(provider: LocalProvider, deploy: Deploy) 
         for messages in ODD_MESSAGES[2:6]:
             response = await router.acompletion(model="g", messages=messages)
             assert response.choices[0].message.content is not None
+
+
+async def test_what_a_callback_asks_is_a_request_of_its_own(
+    threaded_provider: LocalProvider, deploy: Deploy
+) -> None:
+    """A callback of the user's may ask through the same router; both responses name their own."""
+
+    class Judge(CustomLogger):
+        asked: Any = None
+
+        async def async_log_success_event(self, **_: Any) -> None:
+            if self.asked is None:
+                self.asked = "waiting"
+                self.asked = await router.acompletion(model="judges", messages=ask("Right?"))
+
+    models = [deploy("g", "gpt-4o", "a"), deploy("judges", "gpt-4o-mini", "b")]
+    router, strategy = routed(models)
+    judge = Judge()
+    litellm.callbacks.append(judge)
+    with strategy:
+        response = await router.acompletion(model="g", messages=ask("hello"))
+        await until(lambda: hasattr(judge.asked, "_hidden_params"), 15.0)
+        assert strategy.decision(response).selected_model == "a"
+        assert strategy.decision(judge.asked).selected_model == "b"
