@@ -102,6 +102,7 @@ class World:
         self.x = [as_vector(v) for v in found.vectors]
         tokens = found.input_tokens
         self.input = None if tokens is None else np.asarray(tokens, float)
+        self.asked = np.zeros(len(self.x)) if self.input is None else np.nanmean(self.input, axis=1)
         written = found.output_tokens
         self.output = None if written is None else np.asarray(written, float)
 
@@ -148,9 +149,8 @@ class Run:
     def choice(self, row: int) -> int:
         """Return the place of the model that is chosen for a query."""
         world = self.world
-        tokens = 0.0 if world.input is None else float(np.nanmean(world.input[row]))
         choice = self.learner.decide(
-            world.x[row], preferences=world.preferences, input_tokens=tokens
+            world.x[row], preferences=world.preferences, input_tokens=float(world.asked[row])
         )
         return world.models.index(choice.model)
 

@@ -150,9 +150,11 @@ class SignalExperience:
 
     def _count(self, model: str, call: _Call, sign: float) -> None:
         if call.signal is not None:
-            rated, said = 0.0 if call.opinion is None else 1.0, call.opinion or 0.0
             cell = self._cells.setdefault((model, *call.signal), np.zeros(4))
-            cell += np.multiply(sign, (1.0, rated, said, said * said))
+            cell[0] += sign
+            if call.opinion is not None:
+                said = call.opinion
+                cell[1:] += (sign, sign * said, sign * said * said)
         if call.answered_s is not None:
             self._latency[0, bin_of(call.answered_s)] += sign
         elif call.waited_s is not None:
@@ -160,9 +162,14 @@ class SignalExperience:
 
     def _refresh(self) -> None:
         self.reliability = self.table()
-        self.propensity = self._propensity()
-        self._patience: KnownPatience | None = None  # read when it is asked for
-        self._weights = self._weight_by_model()
+        self._kinds_known = self.kinds.changes
+        # The rest is read when it is asked for, from what was counted until now.
+        self._patience: KnownPatience | None = None
+        self._seen: dict[str, dict[Verdict, float]] = {}
+        for (model, kind, good), cell in self._cells.items():
+            self._seen.setdefault(model, {})[kind, good] = max(float(cell[0]), 0.0)
+        self._weights: dict[str, float] = {}
+        self._lessons: dict[Cell, tuple[float, float, float]] = {}
 
     # reading -------------------------------------------------------------------------------------
 
@@ -186,12 +193,11 @@ class SignalExperience:
     def quality_by_model(self) -> dict[str, float]:
         """Return each model's quality, whoever rates: its ratings and what its signals teach."""
         taught, found = self.reliability.taught(), {}
-        usual = self.reliability.channel_weight
         for model in {model for model, _, _ in self._cells}:
             weight, total = 0.0, 0.0
             for (name, kind, good), (seen, rated, said, _) in self._cells.items():
                 if name == model:
-                    unrated = max(seen - rated, 0.0) * self._weights.get(model, usual)
+                    unrated = max(seen - rated, 0.0) * self._weight_of(model)
                     lesson = taught.get((kind, good), (0.0, self.reliability.mean))[1]
                     weight, total = weight + unrated + rated, total + unrated * lesson + said
             if weight > 0.0:
@@ -217,27 +223,31 @@ class SignalExperience:
             classes[key] = classes.get(key, RatingCounts()).plus(_counts(cell))
         return classes
 
-    def _propensity(self) -> RatingPropensity:
+    @property
+    def propensity(self) -> RatingPropensity:
+        """Return how often calls of each class are rated."""
         return RatingPropensity({named(*verdict): c for verdict, c in self._classes().items()})
 
-    def _weight_by_model(self) -> dict[str, float]:
-        """Return what a signal weighs beside a rating, by the model that answered."""
+    def _weight_of(self, model: str) -> float:
+        """Return what a signal weighs beside a rating, of an answer of this model."""
+        if model not in self._seen:
+            return self.reliability.channel_weight
+        if model not in self._weights:
+            self._weights[model] = self._weight_from(self._seen[model])
+        return self._weights[model]
+
+    def _weight_from(self, own: Mapping[Verdict, float]) -> float:
+        """Return the weight for a model of which so many calls of each class were seen."""
         pooled, noise = self.reliability.taught(), self.reliability.noise_left**2
-        seen: dict[str, dict[Verdict, float]] = {}
-        for (model, kind, good), cell in self._cells.items():
-            seen.setdefault(model, {})[kind, good] = max(float(cell[0]), 0.0)
-        found = {}
-        for model, own in seen.items():
-            count = OWN_DECISIONS + sum(own.values())
-            shares = [
-                ((OWN_DECISIONS * p + own.get(v, 0.0)) / count, y) for v, (p, y) in pooled.items()
-            ]
-            mean = sum(p * y for p, y in shares)
-            variance = noise * sum(p * (y - mean) ** 2 for p, y in shares)
-            quality = min(max(mean, _LEAST_QUALITY), 1.0 - _LEAST_QUALITY)
-            weight = self.reliability.spread * quality * (1.0 - quality)
-            found[model] = max(min(weight, variance) / max(variance, _LEAST_WEIGHT), _LEAST_WEIGHT)
-        return found
+        count = OWN_DECISIONS + sum(own.values())
+        shares = [
+            ((OWN_DECISIONS * p + own.get(v, 0.0)) / count, y) for v, (p, y) in pooled.items()
+        ]
+        mean = sum(p * y for p, y in shares)
+        variance = noise * sum(p * (y - mean) ** 2 for p, y in shares)
+        quality = min(max(mean, _LEAST_QUALITY), 1.0 - _LEAST_QUALITY)
+        weight = self.reliability.spread * quality * (1.0 - quality)
+        return max(min(weight, variance) / max(variance, _LEAST_WEIGHT), _LEAST_WEIGHT)
 
     def weigh(
         self, kind: str, value: float, model: str | None = None
@@ -245,10 +255,21 @@ class SignalExperience:
         """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
         if kind not in self.kinds:
             return None
+        if self._kinds_known != self.kinds.changes:
+            self._refresh()  # a kind that was registered since is believed from its first signal on
+        if value not in (0.0, 1.0):
+            return self._lesson(kind, value, model)
+        key = (model or "", kind, value == 1.0)
+        lesson = self._lessons.get(key)
+        if lesson is None:
+            lesson = self._lessons[key] = self._lesson(kind, value, model)
+        return lesson
+
+    def _lesson(self, kind: str, value: float, model: str | None) -> tuple[float, float, float]:
         reliability = self.reliability.reliability_of(kind)
         quality, weight = evidence_of(value, reliability)
         usual = self.reliability.channel_weight
-        own = _stepped(self._weights.get(model or "", usual))
+        own = _stepped(self._weight_of(model or ""))
         return quality, lift_of(value, reliability), weight * own / usual
 
     def worth(self) -> dict[str, SignalWorth]:

@@ -139,6 +139,7 @@ class SignalKinds:
     """The kinds that one application knows: the built-in ones and its own."""
 
     def __init__(self) -> None:
+        self.changes = 0  # how often a kind was registered
         self._kinds = {
             name: SignalKind(name, prior, _BUILT_IN.get(name, as_given))
             for name, prior in SIGNAL_RELIABILITY.items()
@@ -165,6 +166,7 @@ class SignalKinds:
             )
         kind = SignalKind(name, _as_prior(reliability), quality)
         self._kinds[name] = kind
+        self.changes += 1
         return kind
 
     def __getitem__(self, name: str) -> SignalKind:

@@ -238,7 +238,7 @@ class ReliabilityTable:
     def taught(self) -> dict[Verdict, tuple[float, float]]:
         """Return how often each verdict occurs, and the quality that it teaches, lift and all."""
         mean, _, weight = self._channel
-        verdicts, shares, means = self._outcomes()
+        verdicts, shares, means = self._outcomes
         by = 1.0 / max(weight, _LEAST_TRUST)
         total = sum(shares)
         return {
@@ -300,7 +300,7 @@ class ReliabilityTable:
 
     @cached_property
     def _channel(self) -> _Channel:
-        _, shares, means = self._outcomes()
+        _, shares, means = self._outcomes
         total = sum(shares)
         mean = sum(p * m for p, m in zip(shares, means, strict=True)) / total
         spread = sum(p * (m - mean) ** 2 for p, m in zip(shares, means, strict=True)) / total
@@ -309,6 +309,7 @@ class ReliabilityTable:
         room = [((1.0 if m > mean else 0.0) - mean) / (m - mean) for m in means if m != mean]
         return _Channel(mean, min([1.0 / weight, *room]), min(weight, 1.0))
 
+    @cached_property
     def _outcomes(self) -> tuple[list[Verdict], list[float], list[float]]:
         """Return the verdicts, how often each occurs, and the quality that is expected then."""
         verdicts, shares = self._frequencies()

@@ -218,6 +218,18 @@ async def test_an_application_may_have_signals_of_its_own(router: Router) -> Non
         await collector.on_copy("nobody-made-this")
 
 
+async def test_a_signal_is_believed_as_soon_as_it_is_registered(router: Router) -> None:
+    """The first signal of a kind that was registered, or registered anew, teaches its worth."""
+    collector = FeedbackCollector(router)
+    for reliability, least, most in ((0.95, 0.9, 3.0), (0.05, -3.0, 0.2)):
+        decision = await asked(router, collector, QUESTION)
+        collector.register_signal("thumbs_up", reliability=reliability)
+        await collector.record(SignalEvent(target=decision, signal="thumbs_up", value=1.0))
+        evidence = (await log_of(router))[-1].row.evidence
+        assert evidence.quality is not None
+        assert least < evidence.quality + evidence.lift < most
+
+
 async def test_reliabilities_are_learned_from_rated_decisions(router: Router) -> None:
     """Users who rate well what they asked for twice make a retry less believed, from its prior."""
     collector = FeedbackCollector(router)
