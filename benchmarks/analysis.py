@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import results_page
+from benchmarks import results_page, windows
 from benchmarks.route import texts
 from conduit import ModelArm, Query, Router
 from conduit.core.errors import ConfigurationError
@@ -33,9 +35,26 @@ CONCURRENT, ROUNDS = 50, 10
 TICK_S = 0.001
 IDLE_S = 5.0
 HOLD_LAG_MS, HOLD_SIGNALS_US = 20.0, 60.0
-LENGTHS = tuple(int(n) for n in np.geomspace(100, 1_000_000, 17))
+WHOLE = tuple(range(250, features.CLIP_CHARS + 1, 250))  # characters
+TENFOLD = (100, 1_000, 10_000, 100_000, 1_000_000)
+LONGEST = TENFOLD[-1]
+UNITS = {
+    "one letter": "a",
+    "blanks": " ",
+    "lines": "\n",
+    "digits": "12345 ",
+    "code": "def f(x):\n    return x + 1\n",
+    "options": "\nA. one\nB. two",
+    "turns": "User: hi\n",
+    "marks": "?x",
+    "Chinese": "你好,世界",
+    "Hebrew": "שלום עולם ",
+    "accents": "é́",
+    "NUL": "\x00 a",
+    "lone surrogates": "\ud800x",
+}
 FLAT_FROM = 10_000  # routes after which memory has to stay where it is
-# The embedder's memory of 20,000 words fills up to 4 MB; a kilobyte kept per route would be 90 MB.
+# The tables of what is bounded become one size larger once, when the first thing is dropped.
 HOLD_GROWTH_MB = 4.0
 
 
@@ -45,7 +64,7 @@ def line(figure: str, what: str, found: float, hold: float | None = None) -> dic
     return {"figure": figure, "of": what, "found": found, "hold": hold, "met": met}
 
 
-def least_s(call: Callable[[str], object], given: Sequence[str], rounds: int = 5) -> float:
+def least_s(call: Callable[[str], object], given: Sequence[str], rounds: int = 15) -> float:
     """Return the CPU seconds of one call: the mean over texts, the best of some rounds."""
     found = []
     for _ in range(rounds):
@@ -81,36 +100,40 @@ def parts() -> Iterator[dict[str, Any]]:
 def growth() -> Iterator[dict[str, Any]]:
     """Yield how the time of a whole analysis, the query included, grows with the text.
 
-    A straight line is fitted to the texts that are read whole (4,000 characters), and to those of
-    which the ends are read; the exponent is the slope over all of them on two logarithmic scales.
+    Linear is what has both: a straight line explains the texts that are read whole (to 4,000
+    characters), and no longer text, of which the ends are read, takes longer than that line says.
+    Whatever a text is made of, ten times of it take at most about ten times as long.
     """
     analyzer = Analyzer()
+
+    def spent_s(text: str) -> float:
+        return least_s(lambda text: analyzer.analyse_now(Query(text=text)), [text] * 5, 9)
+
     filler = " ".join(texts(2_000, 90, seed=7))
-    assert len(filler) >= LENGTHS[-1]
-    spent = np.array(
-        [
-            least_s(lambda text: analyzer.analyse_now(Query(text=text)), [filler[:n]] * 5, 7)
-            for n in LENGTHS
-        ]
-    )
-    lengths = np.array(LENGTHS, float)
-    whole = lengths <= features.CLIP_CHARS
-    exponent = np.polyfit(np.log(lengths), np.log(spent), 1)[0]
-    steepest = np.diff(np.log(spent)) / np.diff(np.log(lengths))
-    yield line("exponent, 100 to 1,000,000 characters", "analysis", float(exponent), 1.0)
-    yield line("steepest exponent between two lengths", "analysis", float(steepest.max()), 1.2)
-    for name, mask in (("read whole", whole), ("longer", ~whole)):
-        slope, r2 = straight(lengths[mask], spent[mask])
-        yield line(f"µs per 1,000 characters, texts {name}", "analysis", slope * 1e9)
-        yield line(f"1 − R² of a straight line, texts {name}", "analysis", 1.0 - r2, 0.1)
-    yield line("1,000,000 characters, CPU ms", "analysis", float(spent[-1]) * 1e3)
+    assert len(filler) >= LONGEST
+    spent = np.array([spent_s(filler[:n]) for n in WHOLE])
+    slope, offset, r2 = straight(np.array(WHOLE, float), spent)
+    yield line("µs per 1,000 characters, texts read whole", "analysis", slope * 1e9)
+    yield line("1 − R² of a straight line, texts read whole", "analysis", 1.0 - r2, 0.05)
+    longer = {n: spent_s(filler[:n]) for n in TENFOLD if n > features.CLIP_CHARS}
+    over = max(s / (offset + slope * n) for n, s in longer.items())
+    yield line("times the line, texts longer, the dearest", "analysis", over, 1.0)
+    yield line("1,000,000 characters, CPU ms", "analysis", longer[LONGEST] * 1e3)
+    times = {}
+    for name, unit in UNITS.items():
+        took = [spent_s((unit * (n // len(unit) + 1))[:n]) for n in TENFOLD]
+        times[name] = max(long / short for short, long in pairwise(took))
+    worst = max(times, key=lambda name: times[name])
+    what = f"analysis, of {', '.join(UNITS)}: {worst}"
+    yield line("times as long for ten times the text, the worst", what, times[worst], 12.0)
 
 
-def straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return the slope of the line through the points, and the share of variance it explains."""
+def straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Return slope and offset of the line through the points, and how much of them it explains."""
     slope, offset = np.polyfit(x, y, 1)
     rest = y - (slope * x + offset)
-    return float(slope), float(1.0 - (rest @ rest) / ((y - y.mean()) @ (y - y.mean())))
+    r2 = 1.0 - (rest @ rest) / ((y - y.mean()) @ (y - y.mean()))
+    return float(slope), float(offset), float(r2)
 
 
 # --- memory ----------------------------------------------------------------------------------
@@ -124,19 +147,27 @@ def resident_mb() -> float:
 
 
 async def memory(routes: int) -> list[dict[str, Any]]:
-    """Return how memory grows over so many routes of unique prompts without any feedback."""
+    """Return how memory grows over so many routes of unique prompts without any feedback.
+
+    Anything that kept one object per route would hold as many more blocks of Python's memory as
+    there were routes. What the process holds beside them also shows what lies outside Python.
+    """
     words = texts(9, 5_000, seed=3)
     async with Router(ARMS, seed=0, environ={}, cache_enabled=True) as router:
         held: list[float] = []
+        blocks: list[int] = []
         for i in range(routes):
             await router.route(f"{i} {words[i % len(words)]}")
             if (i + 1) % FLAT_FROM == 0:
                 held.append(resident_mb())
-    grown = max(held) - held[0]
+                blocks.append(sys.getallocatedblocks())
     what = f"{routes:,} routes, unique prompts, no feedback, cache on"
+    more = (max(blocks) - blocks[0]) / (routes - FLAT_FROM)
+    grown = max(held) - held[0]
     return [
         line(f"MB resident after {FLAT_FROM:,}", what, held[0]),
         line(f"MB resident after {routes:,}", what, held[-1]),
+        line(f"objects that each route after {FLAT_FROM:,} left, at most", what, more, 0.1),
         line(f"MB that it grew at most after {FLAT_FROM:,}", what, grown, HOLD_GROWTH_MB),
     ]
 
@@ -211,8 +242,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the routes for memory")
     routes = 20_000 if parser.parse_args().quick else 100_000
-    notes = ["CPU time of the thread but for lag and wall time; OMP_NUM_THREADS=1."]
-    rows = [*parts(), *growth(), *asyncio.run(memory(routes))]
+    references = list(windows.references())
+    rows = [*parts(), *growth()]
+    references += windows.references()
+    notes = [
+        "CPU time of the thread but for lag and wall time; OMP_NUM_THREADS=1.",
+        windows.reference_note(references),
+    ]
+    rows += asyncio.run(memory(routes))
     rows += asyncio.run(idle_lag())
     for embedder in SLOW:
         try:

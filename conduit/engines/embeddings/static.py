@@ -23,10 +23,12 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from conduit.engines.embeddings.base import Rows
 
-WORDS_KEPT: Final = 20_000  # with their pieces, about 4 MB
+WORDS_KEPT: Final = 10_000  # with their pieces, about 2 MB
 LONGEST_WORD: Final = 32  # characters; what is longer is seldom a word
 _PARTS: Final = re.compile(rb"[a-z0-9]+|[^a-z0-9]")
-_BLANKS: Final = re.compile(r"[ \t\n\r]+")
+_WORDS: Final = re.compile(  # a Chinese character is a word, as the tokenizer has it too
+    r"[\u3400-\u4dbf\u4e00-\u9fff]|[^ \t\n\r\u3400-\u4dbf\u4e00-\u9fff]+"
+)
 _LOWER: Final = bytes(range(256)).lower()
 _CONTROL: Final = bytes({*range(32), 127} - set(b"\t\n\r"))  # dropped, not split at
 _DATA: Final = "conduit.engines.embeddings"
@@ -102,7 +104,7 @@ class StaticEmbedder:
         if text.isascii():  # bytes are lowered and split in one pass each
             words = text.encode().translate(_LOWER, _CONTROL).split()
         else:
-            words = _BLANKS.split(encodable(text))
+            words = _WORDS.findall(encodable(text))
         known = self._known
         ids: list[int] = []
         for word in words:
@@ -119,10 +121,10 @@ class StaticEmbedder:
         parts = _PARTS.findall(word)
         if len(parts) == 1:
             return self._kept(word, self._looked_up(parts[0].decode()))
-        ids: tuple[int, ...] = ()
+        ids: list[int] = []  # a tuple that grew would be copied for every part of a long word
         for part in parts:
             ids += self._known.get(part) or self._remembered(part)
-        return self._kept(word, ids)
+        return self._kept(word, tuple(ids))
 
     def _looked_up(self, part: str) -> tuple[int, ...]:
         """Return the ids of letters and digits, or of one mark: mostly a token of its own."""

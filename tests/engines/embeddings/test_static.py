@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.engines.embeddings.static import StaticEmbedder, data_file, encodable, wordpiece
+
+wordpiece_once = cache(wordpiece)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,30 @@ def test_no_token_is_cut_off(embedder: StaticEmbedder) -> None:
     filler = "and so on " * 900
     first, last = embedder.embed(["mitochondria " + filler, filler + "mitochondria"])
     np.testing.assert_allclose(first, last, atol=1e-5)
+
+
+@given(
+    st.text(
+        st.one_of(
+            st.characters(),
+            st.characters(categories=["Cs"]),
+            st.characters(min_codepoint=0x3300, max_codepoint=0xA100),
+            st.sampled_from(" \n\t\x00ab'?中\u0301\u3000\xa0\u2028"),
+        ),
+        max_size=60,
+    )
+)
+def test_tokens_are_those_of_the_tokenizer(embedder: StaticEmbedder, text: str) -> None:
+    """Splitting a text and remembering its words changes no token."""
+    whole = wordpiece_once().encode(encodable(text), add_special_tokens=False).ids
+    assert embedder._ids(text) == whole
+
+
+def test_a_word_of_many_marks_takes_time_by_its_length(embedder: StaticEmbedder) -> None:
+    """Marks without a blank are one word of very many parts; they are not gone over again."""
+    began_s = time.thread_time()
+    embedder.embed(["?x" * 100_000])
+    assert time.thread_time() - began_s < 5.0  # 0.1 s; by the square of the length, a minute
 
 
 @given(st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])), max_size=100))
