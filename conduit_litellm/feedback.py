@@ -120,15 +120,18 @@ def answered(
     info = _model_info(kwargs)
     if info is None or kwargs.get("cache_hit"):
         return None
-    usage = _get(response, "usage")
+    answer = _answer(response)
+    tokens = _told(_get(response, "usage"))
+    if tokens == (None, None) and answer:
+        tokens = _counted(kwargs, answer)
     return Attempt(
         decision_id=str(info[DECISION_ID]),
         deployment=_text(info.get("id")),
         cost_usd=_positive(kwargs.get("response_cost")),
         latency_s=_seconds(start_time, end_time),
-        input_tokens=_positive(_get(usage, "prompt_tokens") or _get(usage, "input_tokens")),
-        output_tokens=_positive(_get(usage, "completion_tokens") or _get(usage, "output_tokens")),
-        answer=_answer(response),
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        answer=answer,
     )
 
 
@@ -190,6 +193,29 @@ def _seconds(start: Any, end: Any) -> float | None:
     except TypeError:
         return None
     return _positive(passed.total_seconds() if hasattr(passed, "total_seconds") else passed)
+
+
+def _told(usage: Any) -> tuple[float | None, float | None]:
+    """Return the tokens of the request and of the answer, by whichever name they are told."""
+    return (
+        _positive(_get(usage, "prompt_tokens") or _get(usage, "input_tokens")),
+        _positive(_get(usage, "completion_tokens") or _get(usage, "output_tokens")),
+    )
+
+
+def _counted(kwargs: Mapping[str, Any], answer: str) -> tuple[float | None, float | None]:
+    """Count tokens where nobody did: a stream tells them only if asked, and not every release asks.
+
+    LiteLLM's other releases count them in the same way.
+    """
+    model, asked = str(kwargs.get("model")), kwargs.get("messages")
+    said: dict[str, Any] = {"messages": asked} if isinstance(asked, list) else {"text": str(asked)}
+    try:
+        given = litellm.token_counter(model=model, **said)
+        came = litellm.token_counter(model=model, text=answer, count_response_tokens=True)
+    except Exception:  # noqa: BLE001  a part that cannot be counted leaves the number unknown
+        return None, None
+    return _positive(given), _positive(came)
 
 
 def _answer(response: Any) -> str | None:

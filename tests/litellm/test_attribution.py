@@ -118,6 +118,28 @@ async def test_what_is_taught_is_what_was_measured(deploy: Deploy, provider: Loc
     assert (evidence.quality, evidence.error) == (1.0, None)
 
 
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_stream_has_tokens(deploy: Deploy, provider: LocalProvider, told: bool) -> None:
+    """What a stream took is known when its provider tells, and counted when it does not."""
+    router = Router(model_list=[deploy("g", "gpt-4o", "a")])
+    strategy = ConduitRoutingStrategy.setup_strategy(router)
+    asked: dict[str, Any] = {"stream_options": {"include_usage": True}} if told else {}
+    with strategy:
+        stream = await router.acompletion(model="g", messages=marked(1), stream=True, **asked)
+        pieces = [chunk.choices[0].delta.content async for chunk in stream if chunk.choices]
+        said = "".join(filter(None, pieces))
+        await until(lambda: credited(strategy) == 1)
+        evidence = _evidence(strategy)[0]
+    row = provider.requests[0]
+    if told:
+        assert (evidence.input_tokens, evidence.output_tokens) == (
+            row.input_tokens, row.output_tokens,
+        )  # fmt: skip
+    else:
+        assert 0.25 * len(said.split()) <= evidence.output_tokens <= 4.0 * len(said.split())
+        assert evidence.input_tokens > 0.0
+
+
 @pytest.mark.parametrize(
     ("kind", "quality"),
     [("server_error", 0.0), ("unavailable", 0.0), ("rate_limited", None), ("unauthorized", None),
