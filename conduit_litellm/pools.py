@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,7 @@ log = logging.getLogger("conduit_litellm")
 SIBLING_WEIGHT = 0.5
 FORGETS_IN = 10  # steps per window: forgetting renews a matrix, so it is not done at every outcome
 HELD_BACK = "LiteLLM does not offer it for this request"
+TRIED = "it has failed this request"
 
 MakeRouter = Callable[[Sequence[ModelArm]], Router]
 
@@ -96,11 +97,16 @@ class Pool:
     # deciding ----------------------------------------------------------------------------------
 
     def decide(
-        self, query: Query, healthy: Mapping[str, Deployment], usage: Usage | None = None
+        self,
+        query: Query,
+        healthy: Mapping[str, Deployment],
+        usage: Usage | None = None,
+        tried: Set[str] = frozenset(),
     ) -> RoutingDecision:
         """Return the decision among the healthy deployments with room for it, in this thread.
 
-        It is counted as a request at once: of two threads only one gets the last of a minute.
+        Those that were tried before for this request are left out while there are others. It is
+        counted as a request at once: of two threads only one gets the last of a minute.
         """
         with self.router.lock:
             models = self.router.learner.models
@@ -111,6 +117,8 @@ class Pool:
             if usage is None:
                 return self.router.route_sync(query, unavailable=off or None)
             off |= usage.full(healthy)
+            if any(name not in off and name not in tried for name in healthy):
+                off |= dict.fromkeys(tried & healthy.keys(), TRIED)
             decision = self.router.route_sync(query, unavailable=off or None)
             usage.ask(decision.selected_model)
             return decision

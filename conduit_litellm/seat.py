@@ -46,6 +46,7 @@ class _Request:
 
     prompt: object = None
     decision_id: str | None = None
+    tried: frozenset[str] = frozenset()  # LiteLLM asks again only where an attempt has failed
     has_ended: bool = False
     _leave: Callable[[], None] | None = None  # the deployment that is at it
 
@@ -57,6 +58,7 @@ class _Request:
         usage.begin(deployment)
         self._leave = partial(usage.end, deployment)
         self.decision_id = decision_id
+        self.tried |= {deployment}
 
     def end(self) -> None:
         """Let go of the deployment."""
@@ -258,6 +260,11 @@ class Seat(CustomRoutingStrategyBase):
         ids = {i for d in listed if (i := deployment_id(d)) is not None}
         for pool in set(self.pools.values()):
             pool.keep_only(ids)
+
+    def tried(self) -> frozenset[str]:
+        """Return the deployments that have failed the request which this task or thread is at."""
+        request = _request.get()
+        return frozenset() if request is None or request.has_ended else request.tried
 
     def note(self, decision_id: str, deployment: str) -> None:
         """Remember a decision for the response that comes of it, and who is at it until then."""

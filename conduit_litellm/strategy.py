@@ -283,7 +283,8 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         offered = {i: d for d in healthy if (i := deployment_id(d)) is not None}
         name = ALL if self._shares else group_of(group, healthy)
         pool = seat.pool(name, offered)
-        decision = pool.decide(query_of(text, request_kwargs), offered, seat.usage)
+        query = query_of(text, request_kwargs)
+        decision = pool.decide(query, offered, seat.usage, seat.tried())
         chosen = offered[decision.selected_model]
         self._remember(_Trip(decision, pool, text, seat.usage))
         seat.note(decision.id, decision.selected_model)

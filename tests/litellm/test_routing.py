@@ -151,6 +151,32 @@ async def test_fallbacks_and_retries_are_litellms(provider: LocalProvider, deplo
         assert strategy.stats().decisions == {"broken": 2, "fine": 1}
 
 
+@pytest.mark.parametrize("how", ["async", "sync", "streamed"])
+async def test_a_retry_goes_to_another_deployment(
+    threaded_provider: LocalProvider, deploy: Deploy, how: str
+) -> None:
+    """A request that the best deployment has failed is retried at the next one of its group."""
+    threaded_provider.set_fault("gpt-4o-mini", Fault(FaultKind.SERVER_ERROR))
+    best = {"conduit_quality": 0.99}
+    models = [deploy("g", "gpt-4o-mini", "broken", model_info=best), deploy("g", "gpt-4o", "fine")]
+    router, strategy = routed(models, num_retries=1, retry_after=0, disable_cooldowns=True)
+    with strategy:
+        for k in range(5):
+            request: dict[str, Any] = {"model": "g", "messages": ask(f"Question {k}?")}
+            if how == "sync":
+                response = await asyncio.to_thread(router.completion, **request)
+            elif how == "streamed":
+                response = await router.acompletion(**request, stream=True)
+                assert [chunk async for chunk in response]
+            else:
+                response = await router.acompletion(**request)
+            assert served_by(response) == strategy.decision(response).selected_model == "fine"
+            (excluded,) = strategy.decision(response).excluded or (None,)
+            assert excluded is None or excluded.model == "broken"
+        assert strategy.stats().decisions["broken"] >= 1
+        assert strategy.stats().decisions["fine"] == 5
+
+
 async def test_changes_of_the_model_list_are_followed(
     provider: LocalProvider, deploy: Deploy
 ) -> None:
