@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from conduit.core.errors import BudgetExceeded, InvalidInput, finite, unknown_name
 from conduit.core.models import ModelArm
-from conduit.engines.pacing import Pacer, allowed_usd
+from conduit.engines.pacing import PacedPeriod, Pacer, allowed_usd
 from conduit.storage.base import Store, new_id
 
 PERIODS = ("day", "month", "total")
 SCOPES = ("router", "user")
 RESERVATION_TTL_S = 300.0  # after which what a dead process reserved may be spent by others
 AT_ONCE = 4  # bookings of one process: they take turns at the row of the budget anyway
+MAX_PACED = 10_000  # budgets of users whose pace is remembered
 UNKNOWN_USER = "-"  # all callers without a user id share one limit
 
 
@@ -78,6 +80,20 @@ class Hold:
     amount_usd: float
 
 
+@dataclass(slots=True)
+class _Paced:
+    """The pace of one budget: its weight of cost lasts, what is counted begins anew."""
+
+    pacer: Pacer = field(default_factory=Pacer)
+    period: PacedPeriod | None = None
+
+    def begun(self, start: float, before_usd: float) -> PacedPeriod:
+        """Return the period that began at `start`."""
+        if self.period is None or self.period.start != start:
+            self.period = PacedPeriod(start, before_usd)
+        return self.period
+
+
 class Budgets:
     """All limits of one service, kept in the store, so that replicas share them."""
 
@@ -91,12 +107,13 @@ class Budgets:
         ttl_s: float = RESERVATION_TTL_S,
     ) -> None:
         """Watch over the given limits."""
-        self.budgets = tuple(budgets)
+        tightest = {(b.scope, b.per): b for b in sorted(budgets, key=lambda b: -b.usd)}
+        self.budgets = tuple(tightest.values())  # two of a kind would book each call twice
         self._store = store
         self._router = router
         self._clock = clock
         self._ttl_s = ttl_s
-        self._pacer = Pacer() if any(b.pace for b in self.budgets) else None
+        self._paced: OrderedDict[str, _Paced] = OrderedDict()
         self._since = clock()
         self._turn = asyncio.Semaphore(AT_ONCE)
 
@@ -145,31 +162,34 @@ class Budgets:
             held.append(identity)
         return Hold(ids=tuple(held), amount_usd=amount_usd)
 
-    @property
-    def cost_weight(self) -> float | None:
+    def cost_weight(self, user_key: str | None) -> float | None:
         """Return the weight of cost that paces the spend, or None where no budget is paced."""
-        return None if self._pacer is None else self._pacer.weight
+        keys = [b.key(self._router, user_key) for b in self.budgets if b.pace]
+        return max((self._paced.get(k, _Paced()).pacer.weight for k in keys), default=None)
 
     async def pace(self, cost_usd: float, user_key: str | None) -> None:
         """Let the weight of cost follow what one query cost."""
-        if self._pacer is None:
-            return
-        paced = next(b for b in self.budgets if b.pace)
         now = self._clock()
-        start, end = paced.period(now)
-        spend = await self._store.spend(paced.key(self._router, user_key), start)
-        left = paced.usd - (0.0 if spend is None else spend.spent_usd)
-        self._pacer.spent(cost_usd, allowed_usd(left, self._queries_left(paced, now, end)))
-
-    def _queries_left(self, budget: Budget, now: float, end: float | None) -> float:
-        """Return how many queries are still to come in the period, as far as can be told."""
-        assert self._pacer is not None
-        if budget.expected_queries is not None:
-            return float(budget.expected_queries - self._pacer.queries)
-        elapsed = max(now - self._since, 1.0)
-        if end is None:
-            return float(max(self._pacer.queries, 100))  # nothing says when a total budget ends
-        return self._pacer.queries / elapsed * max(end - now, 1.0)
+        for budget in self.budgets:
+            if not budget.pace:
+                continue
+            key, (start, end) = budget.key(self._router, user_key), budget.period(now)
+            spend = await self._store.spend(key, start)
+            all_usd = cost_usd if spend is None else spend.spent_usd
+            paced = self._paced.setdefault(key, _Paced())
+            self._paced.move_to_end(key)
+            if len(self._paced) > MAX_PACED:
+                self._paced.popitem(last=False)
+            period = paced.begun(start, all_usd - cost_usd)
+            period.spent(cost_usd)
+            queries = period.queries_left(
+                all_usd,
+                now=now,
+                since=max(start, self._since),
+                end=end,
+                expected=budget.expected_queries,
+            )
+            paced.pacer.spent(cost_usd, allowed_usd(budget.usd - all_usd, queries))
 
     async def settle(self, hold: Hold, actual_usd: float | None) -> None:
         """Book what a call really cost; an unknown cost is booked as the worst case."""

@@ -86,7 +86,9 @@ class Desk:
 
     async def _opened(self, query: Query, call: Call, timeout_s: float, deadline: float) -> Request:
         decision = await self._router.route(
-            query, unavailable=self._unavailable(), cost_weight=self._budgets.cost_weight
+            query,
+            unavailable=self._unavailable(),
+            cost_weight=self._budgets.cost_weight(user_key(query.user_id)),
         )
         arms = [self._router.arm(model) for model in decision.candidates]
         purse = None
