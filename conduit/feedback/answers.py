@@ -58,6 +58,7 @@ _STOP_SEQUENCES: Final = frozenset(("stop_sequence", "stop_sequences"))
 _SPECIAL_END: Final = re.compile(
     r"\s*(?:(?:<[|｜][\w▁-]{1,40}[|｜]?>|</?s>|\[/?INST\]|<(?:pad|eos|bos|unk)>)\s*)+$"
 )
+_ROLE: Final = re.compile(r"(?:<\|(?:im_start|start_header_id)\|>\s*)\w{0,12}\s*")
 _THOUGHT: Final = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.S)
 _THOUGHT_OPEN: Final = re.compile(r"\s*<(?:think|thinking|reasoning)>")
 _SAYS_NOTHING: Final = re.compile(r"[\s.…\"'`*_~#>\u200b-\u200f\u2060\ufeff\u00ad]*")
@@ -158,7 +159,7 @@ def _answer(text: str) -> str | None:
         if thought is None:
             return None
         text = text[thought.end() :]
-    text = text.strip()
+    text = _ROLE.sub("", text.strip())
     if text.endswith((">", "]")) and (end := _SPECIAL_END.search(text, max(0, len(text) - 100))):
         text = text[: end.start()]
     if len(text) <= 200 and (_SAYS_NOTHING.fullmatch(text) or _FENCED_NOTHING.fullmatch(text)):

@@ -81,9 +81,30 @@ _PRINTED: Final = re.compile(
     r"|an error occurred \(\w+\)|<error\b[^>]*>\s*<"
     r"|(?:network|internal|system|server|runtime|database|unknown|unexpected) error\W*(?:$|[:(])"
     r"|(?:\w+ )?(?:request|call|query|job|task) failed with (?:status|code|error|http)\b"
-    r"|this model's maximum context|internal error\b",
+    r"|this (?:model|endpoint)'s maximum context|internal error\b"
+    r"|e(?:rr)?_?[A-Z]+_[A-Z_]+$|socket hang up$|(?:max(?:imum)? )?retries exceeded"
+    r"|model \S+ is (?:currently |still )?loading|cannot connect to host"
+    r"|(?:authentication|authorization|login) failed:|permission denied (?:on|for)\b"
+    r"|(?:worker|process|job|task|container) (?:\S+ )?(?:died|crashed|was killed|exceeded"
+    r"|timed out)"
+    r"|function \S+ is not defined$",
     re.I | re.S,
 )
+# What a decoder leaves that nobody reads: marks of bytes and of blanks, letters hit at random.
+_GARBLED: Final = ("\ufffd", "\u0120", "\u010a", "\u2581")
+_LEAST_GARBLED: Final = 0.08
+_MASHED: Final = re.compile(
+    r"[^aeiouy\W\d_]{5,}|qw|zx|xz|jk|kj|qk|kq|jq|zq|qz|lkj|sdf|fgh|xcv|wq|(?!mb)[bmn]{2,}[zx]", re.I
+)
+_LEAST_MASHED: Final = 4
+_CALL: Final = re.compile(
+    r"(?:(?:functions?|tools?|default_api)\.\w+\s*\(.*\)"
+    r"|<(?:function|tool|invoke)\b[=\s:][^<>]*>.*|<\|?(?:tool|python)[_▁]\w+\|?>.*)",
+    re.S,
+)
+_CALL_ENDS: Final = (")", ">", "}")
+_SLOTS: Final = re.compile(r"\{[a-z][a-z_]{1,30}\}|\[[A-Z][A-Z _]{1,30}\]")
+_LEAST_SLOTTED: Final = 0.4  # share of a text that is slots from which it is a template
 _TOOL: Final = re.compile(
     r"(?:(?:sorry|unfortunately)\W+)?(?:the |an? |your )?(?:[\w.-]+ ){0,3}?[`'\"]?[\w.-]*"
     r"(?:(?:tool|function|plugin|action|mcp server|api|connector|agent)\b|\w\(\))"
@@ -150,7 +171,7 @@ def debris(text: str, prompt: str | None = None, *, data: bool = False) -> Debri
     if len(text) <= MAX_CHARS:
         if not data and _is_error(text, prompt):
             return "exception"
-        if _is_unfilled(text):
+        if _is_unfilled(text) or _is_template(text):
             return "empty"
     if _is_broken_json(text):
         return "invalid_output"
@@ -158,8 +179,10 @@ def debris(text: str, prompt: str | None = None, *, data: bool = False) -> Debri
 
 
 def _is_error(text: str, prompt: str | None) -> bool:
-    if _TRACE.match(text) or _PAGE.match(text):
+    if _TRACE.match(text) or _PAGE.match(text) or _is_garbled(text):
         return not _asked(prompt)
+    if text[-1] in _CALL_ENDS and _CALL.fullmatch(text):
+        return True
     if text.startswith("{"):
         return _is_error_object(text)
     if _STATUS.match(text) or _REASON_ALONE.fullmatch(text) or _CODE_ALONE.match(text):
@@ -227,11 +250,33 @@ def _is_unfilled(text: str) -> bool:
     return bool(_SLOT.fullmatch(text) or _EMPTY_TAGS.fullmatch(text) or _UNFILLED.fullmatch(text))
 
 
+def _is_template(text: str) -> bool:
+    """Return whether most of a text is slots that were never filled."""
+    if "{" not in text and "[" not in text:
+        return False
+    slots = _SLOTS.findall(text)
+    return len(slots) >= 2 and sum(map(len, slots)) >= _LEAST_SLOTTED * len(text)
+
+
+def _is_garbled(text: str) -> bool:
+    """Return whether a text is marks of a decoder, or letters hit at random."""
+    if not text.isascii():
+        return sum(map(text.count, _GARBLED)) >= _LEAST_GARBLED * len(text)
+    if len(text) > _PLAIN_CHARS or not text.islower():
+        return False
+    words = text.split()
+    return (
+        len(words) >= _LEAST_MASHED
+        and all(map(str.isalpha, words))
+        and sum(_MASHED.search(word) is not None for word in words) > 0.6 * len(words)
+    )
+
+
 def _is_loop(text: str, prompt: str | None) -> bool:
     """Return whether a text ends in one phrase that is said over and over."""
     if len(text) < _LEAST_LOOP_CHARS or text.startswith(_OPENS_AS_DATA) or "```" in text[-2_000:]:
         return False
-    end = text[-min(_LOOP_CHARS, len(text) * 2 // 3) :]
+    end = text[-_LOOP_CHARS:]
     if end.rfind(end[-8:], 0, -1) < 0 or (prompt is not None and _REPEATED.search(prompt)):
         return False
     most = min(_LONGEST_TURN, len(end) // _LEAST_TURNS)

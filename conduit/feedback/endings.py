@@ -18,6 +18,7 @@ _LONG_LINE_WORDS: Final = 15  # a line of prose this long is a sentence
 _SHORT_PROSE_CHARS: Final = 80  # of two whole sentences and the beginning of a third
 _LONE_LINE_WORDS: Final = 20  # one sentence this long, with a comma, ends with a full stop
 _NAME_WORDS: Final = 5
+_SIGNATURE_WORDS: Final = 8
 _LOOP_CHARS: Final = 200
 _OPEN_LINE_WORDS: Final = 8  # a line so long that ends with "of" is a sentence without its end
 _FEWEST_ANNOUNCED: Final = 3
@@ -34,6 +35,8 @@ _JSON_START: Final = re.compile(r"[\[{]\s*(?:[\"{\[]|-?\d+\s*,|\n)")
 _MARKUP_START: Final = re.compile(
     r"<(?:!doctype|html|svg|\?xml|div|table|body|head|ul|section)\b", re.I
 )
+_ROOT: Final = re.compile(r"<([a-z][\w:-]*)(?:\s[^<>]*)?>\s*<[a-z]", re.I)
+_ELEMENT: Final = re.compile(r"<[a-z][\w:-]*(?:\s[^<>]*)?(?<!/)>", re.I)
 _BARE_MARKER: Final = re.compile(r"(?:[-*+•]|\d{1,3}[.)])(?:\s*\*{1,2})?\s*$")
 _BOLD: Final = re.compile(r"(?<!\S)\*\*(?=\S|$)|(?<=\S)\*\*(?!\S|\*)")
 _ITEM: Final = re.compile(r"\s*(?:[-*+•–]|\d{1,3}[.)]|[a-zA-Z][.)])\s+\S")
@@ -109,8 +112,16 @@ def _open_structure(text: str) -> bool:
             len(text) <= _COUNTED_CHARS and _depth(text, "{", "}") + _depth(text, "[", "]") > 0
         )
     if _MARKUP_START.match(text) is None:
-        return False
+        return _open_root(text)
     return not text.endswith((">", "```")) or _OPEN_TAG.search(text[-80:]) is not None
+
+
+def _open_root(text: str) -> bool:
+    """Return whether a text that is one element of XML lacks its end."""
+    root = _ROOT.match(text)
+    if root is None or len(text) > _COUNTED_CHARS:
+        return False
+    return f"</{root[1]}" not in text and len(_ELEMENT.findall(text)) > text.count("</") + 1
 
 
 def _open_block(text: str) -> bool:
@@ -147,7 +158,7 @@ def _open_last_line(text: str, tail: str) -> bool:
         return len(_WORDS.findall(last)) >= 3
     if last.endswith(","):
         return len(text) >= 40 and not _CLOSING_LINE.match(last)
-    if _OPEN_OPERATOR.search(last[-8:]) or _OPEN_SQL.search(tail):
+    if _OPEN_OPERATOR.search(last[-8:]) or ("SELECT" in tail and _OPEN_SQL.search(tail)):
         return True
     if "\\" not in tail or len(text) > _COUNTED_CHARS:
         return False
@@ -187,9 +198,16 @@ def _open_sentence(text: str, tail: str) -> bool:
         return False
     if never_last and len(words) >= 4:
         return True
-    if words[-1].isupper() or (stopped and len(fragment) < 2):
+    if words[-1].isupper() or (stopped and (len(fragment) < 2 or _signs(fragment))):
         return False
     return stopped or len(words) >= _LONG_LINE_WORDS
+
+
+def _signs(fragment: list[str]) -> bool:
+    """Return whether what follows the last stop is a greeting and a name."""
+    return len(fragment) <= _SIGNATURE_WORDS and any(
+        _CLOSING_LINE.match(" ".join(fragment[:k])) for k in range(1, len(fragment))
+    )
 
 
 def _begins_another(line: str, fragment: list[str]) -> bool:

@@ -18,6 +18,8 @@ class Cue(IntFlag):
     APPROVAL = 2  # "thanks", "perfect"
     SEQUEL = 4  # "and ...", "now ...", "what about ..."
     COMMAND = 8  # "continue", "next": nothing else
+    REFERS = 16  # "it", "the second one": to what was said before
+    COMPARES = 32  # "better than", "versus"
 
 
 class Asks(IntEnum):
@@ -113,118 +115,35 @@ GENERIC: Final = listed(
     "faire meilleur explica explicar escribe diferencia hacer mejor manera",
 )
 
-# One word stands for each group: people who ask again often change to another of them.
-SAME: Final = {
-    word: group[0]
-    for group in (
-        tuple(plain(word) for word in line.split())
-        for line in (
-            "explain describe clarify elaborate explanation description",
-            "write compose draft create generate produce make creating making writing",
-            "list name enumerate",
-            "recommend suggest propose recommendation suggestion",
-            "calculate compute calculation",
-            "fix repair solve resolve debug mend",
-            "find search locate",
-            "summarise summarize summary summaries recap",
-            "difference compare comparison differ differences",
-            "remove delete erase rid eliminate",
-            "fast quick quickly rapidly rapid fastest quickest",
-            "cheap affordable inexpensive cheapest",
-            "best good great top ideal better nice worth",
-            "big large huge size",
-            "start begin starting beginner beginners",
-            "buy purchase",
-            "picture image photo photos images",
-            "car automobile vehicle",
-            "kid kids child children",
-            "movie film movies films",
-            "doctor physician",
-            "trip journey travel vacation holiday",
-            "much cost price costs prices expensive amount",
-            "many number count quantity",
-            "long time duration",
-            "old age",
-            "often frequency frequently",
-            "heavy weight weigh weighs",
-            "deep depth",
-            "speed velocity",
-            "year date when",
-            "where location place places origin",
-            "overdue unpaid outstanding late",
-            "polite friendly kind",
-            "gift present",
-            "father dad",
-            "mother mom mum",
-            "folder directory",
-            "biggest largest",
-            "smallest tiniest",
-            "main central",
-            "current currently now",
-            "save lower reduce saving decrease",
-            "country nation",
-            "rule rules law laws",
-            "football soccer",
-            "expression idiom phrase saying",
-            "human person people humans persons",
-            "abroad travelling traveling",
-            "stain spot",
-            "plane flight airplane fly flying",
-            "wear outfit clothes dress",
-            "eat food eating edible",
-            "home homemade",
-            "route way",
-            "bio biography",
-            "website site webpage homepage",
-            "work works working function functions",
-            "parse read",
-            "syntax grammar",
-            "salary earn wage pay paid earnings income",
-            "job position",
-            "meaning mean means definition define stand stands meant",
-            "fine penalty punishment",
-            "laptop computer pc notebook",
-            "phone mobile smartphone cellphone telephone",
-            "fridge refrigerator",
-            "stop prevent avoid",
-            "tips advice hints",
-            "symptom symptoms sign signs",
-            "benefit benefits advantage advantages pros",
-            "drawback drawbacks disadvantage disadvantages cons downsides downside",
-            "autumn fall",
-            "email mail emails",
-            "ask request requesting asking",
-            "tall high height highest tallest",
-            "far distance away",
-            "author wrote writer written",
-            "die died death deaths dead killed",
-            "population inhabitants einwohner habitants habitantes",
-            "cook recipe recipes cooking",
-            "legal allowed permitted lawful",
-            "reason reasons cause causes why",
-            "show display visible",
-            "join merge combine concatenate",
-            "convert turn transform conversion",
-            "rename renaming",
-            "undo revert",
-            "loop iterate iterating",
-            "dict dictionary dicts dictionaries",
-            "grandma grandmother granny",
-            "grandpa grandfather",
-            "safe harmful dangerous okay",
-            "greeting message note",
-            "connect pair link",
-            "parcel package",
-            "send ship shipping delivery",
-            "town city",
-            "begin begins",
-            "answer reply respond response",
-            "shorten shorter short brief concise",
-            "fail fails failing error errors broken",
-        )
-    )
-    for word in group
-}
+# What may be asked of one thing, and what may be done to it: whoever swaps one of these for another
+# that is no synonym wants something else.
+ASPECTS: Final = listed(
+    "cause effect consequence result symptom treatment treat cure price cost population capital",
+    "area size height weight age length duration speed history founder founded invented inventor",
+    "author born birth die death origin location date benefit risk danger advantage disadvantage",
+    "drawback dose dosage ingredient calorie maximum minimum largest smallest longest shortest",
+    "highest lowest best worst oldest youngest first last introduction conclusion import export",
+    "create delete insert install uninstall update upgrade configure activate deactivate enable",
+    "disable start stop open close read write encrypt decrypt upload download buy sell rent hire",
+    "increase decrease split push pull hello goodbye morning night review critic pronounce spell",
+    "synonym antonym plural singular hour address sort filter reverse import drop harvest plant",
+    "grow store freeze clean wash repair replace measure test deploy monitor backup restore",
+    "married currency language president king flag climate weather food culture religion",
+    "encode decode compress lock unlock connect disconnect mount unmount subscribe unsubscribe",
+    "prevent treat diagnose win lose before after inside outside hire fire north south east west",
+    "title headline subject heading caption slogan logo moon ring pod war battle mother father",
+)
+# How an answer is to look, not what it is to say.
+FORMS: Final = listed(
+    "table json csv yaml xml html markdown latex bullet bullets bulleted list numbered sentence",
+    "sentences word words paragraph paragraphs line lines step steps short shorter brief briefly",
+    "concise long longer detailed detail details simple simpler simply plain language terms",
+    "example examples code only explanation explanations comments docstring formatted format",
+    "column columns",
+    "formal informal friendly polite professional tone beginner layman child five year old slowly",
+    "tabelle stichpunkte satz kurz kürzer ausführlich einfach beispiel tableau phrase phrases",
+    "simplement court exemple tabla frase frases corto breve ejemplo lista",
+)
 ARTICLES: Final = listed(
     "a an the der die das den dem des ein eine le la les un une el los las una"
 )
@@ -273,7 +192,9 @@ COMPLAINT: Final = re.compile(
     r"|example|answer|translation|link|json|output|solution|program|snippet|test|build)\b.{0,12}"
     r"\b(?:fails?|failed|crash\w*|throws?|threw|breaks?|broke|errors? out|doesn't|does not|didn't"
     r"|won't|isn't|is not|raises?|gives? (?:me )?(?:an? )?(?:error|exception|wrong|nothing))\b"
-    r"|you're wrong|i (?:said|asked|meant|told you|don't like|did not ask|didn't ask"
+    r"|i(?:'m| am| was) (?:talking|asking|referring|thinking|speaking)\b(?: about| of| to)?"
+    r"|by \w+ i meant?\b|not the \w+,"
+    r"|you're wrong|i (?:said|asked|meant?|told you|don't like|did not ask|didn't ask"
     r"|still (?:don't|do not|get)|already said|wanted|specifically)\b"
     r"|are you (?:really |absolutely )?sure\b|i (?:don't )?think (?:that|this|it)(?: is"
     r"|'s) (?:wrong|incorrect|not)|(?:way )?too (?:long|short|vague|complicated|wordy|generic"
@@ -293,7 +214,7 @@ COMPLAINT: Final = re.compile(
 )
 LATE_COMPLAINT: Final = re.compile(
     r"[.,!;] ?(?:please )?(?:try|do it) again\b|\bnot what i (?:asked|wanted|meant)\b"
-    r"|[,;.] ?(?:but )?i (?:asked|said|wanted|meant)\b"
+    r"|[,;.!] ?(?:but |sorry,? )?i (?:asked|said|wanted|meant?|was asking)\b"
     r"|^it still (?:\w+s|doesn't)\b|\bstill (?:the same|wrong|not working)\b"
 )
 APPROVAL: Final = re.compile(
@@ -310,11 +231,17 @@ APPROVAL: Final = re.compile(
 SEQUEL: Final = re.compile(
     r"^\W*(?:(?:ok(?:ay)?|alright|good|great|thanks|thank you|so|well)\W+)*(?:and\b|also\b|now\b"
     r"|then\b|next\b(?=[:,]| (?:one|question|step|up)\b)|plus\b|what about|how about|what if"
-    r"|what else|same (?:for|with)|same question|another\b|one more|more\b"
+    r"|what else|same (?:for|with)|same question|another\b(?! (?:word|way|name|term)\b)"
+    r"|one more|more\b"
     r"|another one|additionally|besides|und\b|auch\b|jetzt\b|dann\b|et\b|aussi\b|maintenant\b"
     r"|ensuite\b|y\b|ahora\b|también\b|e\b(?! ?-?mail)|adesso\b|agora\b)"
     r"|\b(?:another (?:one|joke)|one more|\d+ more|second one)\b"
 )
+REFERS: Final = listed(
+    "it its they them their theirs he him his she her hers those these this that there instead",
+    "afterward afterwards both second third",
+)
+COMPARES: Final = listed("than versus vs compare compared comparison differs between or rather")
 COMMANDS: Final = listed(
     "continue next more proceed yes no ok okay weiter mehr ja nein suite continuer oui non sigue",
     "continua mas si avanti ancora 1 2 3 a b c",

@@ -9,6 +9,8 @@ from typing import Final
 
 from conduit.feedback.lexicon import Asks, Cue
 from conduit.feedback.wording import (
+    ASPECT,
+    FORM,
     GENERIC_WORD,
     NAME,
     NUMBER,
@@ -33,9 +35,18 @@ _ABROAD_SCORE: Final = 0.7
 
 FEATURE_NAMES: Final = (
     "bias", "common", "swapped", "gained", "lost", "frame", "swapped in frame", "changed off frame",
-    "slot", "conflict", "narrowed", "entered", "cosine",
+    "slot", "conflict", "narrowed", "entered", "cosine", "kept", "same question", "other question",
+    "question of a request", "same start", "gained off start", "formed", "other aspect",
+    "gained aspect", "lost aspect", "refers", "compares", "gained name", "same number",
+    "deeper", "kept off start", "refined", "cosine off start", "cosine of common", "common squared",
+    "swapped at start", "frame at start", "frame squared", "swapped in question",
+    "other aspect in question",
 )  # fmt: skip
 _MOST: Final = 4.0  # more of it says no more
+_WHOLE: Final = 0.99  # share of the earlier matter that is there again
+_MOSTLY: Final = 0.8
+
+_REFERS, _COMPARES = int(Cue.REFERS), int(Cue.COMPARES)  # flags of an enum cost a call each
 
 Words = Counter[int]  # of a frame
 
@@ -46,6 +57,7 @@ class Alignment:
 
     shared: float
     mended: int  # how many words met as typos of each other
+    same_number: bool  # whether a number met
     before: tuple[Word, ...]
     after: tuple[Word, ...]
 
@@ -79,6 +91,19 @@ class Likeness:
     entered: float  # weight that came on top of "what is" and one word
     content: bool  # the later query opens as people do who got what they wanted
     cosine: float | None  # in standard deviations of the embedder
+    kept: float  # share of the earlier matter that the later query has too
+    same_question: bool  # both ask for the same kind of answer
+    other_question: bool  # both ask, and for other kinds
+    asked_after_request: bool  # "explain ..." and then a question
+    same_start: bool
+    formed: float  # weight that came on top and says how the answer is to look
+    other_aspect: bool  # "causes" were swapped for "effects"
+    gained_aspect: bool
+    lost_aspect: bool
+    refers: bool  # the later query points at what was said before
+    compares: bool
+    gained_name: bool
+    same_number: bool
 
     @property
     def moved_on(self) -> bool:
@@ -89,20 +114,49 @@ class Likeness:
     def features(self) -> tuple[float, ...]:
         """Return the numbers that weights are for, in the order of FEATURE_NAMES."""
         swapped, gained, lost = (min(v, _MOST) for v in (self.swapped, self.gained, self.lost))
+        start, question, frame = float(self.same_start), float(self.same_question), self.frame
+        cosine = 0.0 if self.cosine is None else min(max(self.cosine, -_MOST), _MOST)
+        formed, off_start = min(self.formed, _MOST), 1.0 - start
+        grown = lost == swapped == 0.0  # nothing but more
         return (
             1.0,
             self.common,
             swapped,
             gained,
             lost,
-            self.frame,
-            swapped * self.frame,
-            (gained + lost) * (1.0 - self.frame),
+            frame,
+            swapped * frame,
+            (gained + lost) * (1.0 - frame),
             self.slot,
             float(self.conflict),
             float(self.narrowed),
             min(self.entered, _MOST),
-            0.0 if self.cosine is None else min(max(self.cosine, -_MOST), _MOST),
+            cosine,
+            self.kept,
+            question,
+            float(self.other_question),
+            float(self.asked_after_request),
+            start,
+            gained * off_start,
+            formed,
+            float(self.other_aspect),
+            float(self.gained_aspect),
+            float(self.lost_aspect),
+            float(self.refers),
+            float(self.compares),
+            float(self.gained_name),
+            float(self.same_number),
+            off_start * grown * max(gained - formed, 0.0),
+            off_start * (self.kept > _WHOLE),
+            start * gained * (self.kept > _MOSTLY),
+            off_start * cosine,
+            self.common * cosine,
+            self.common**2,
+            start * swapped,
+            start * frame,
+            frame**2,
+            question * swapped,
+            question * self.other_aspect,
         )
 
 
@@ -132,12 +186,25 @@ def likeness(before: Wording, after: Wording, cosine: float | None) -> Likeness:
         conflict=_both(met, NAME),
         renumbered=any(map(is_number, gone)) and any(map(is_number, come)),
         relabelled=_relabelled(before.label, after.label, old, new),
-        reordered=old != new and not gone and not come,
+        reordered=old != new and not gone and not come and _skeleton(old) == _skeleton(new),
         other_kind=_other_kind(before.asks, after.asks),
         narrowed=before.asks <= Asks.WHAT and after.asks >= Asks.WHY,
         entered=met.gained if before.asks == Asks.WHAT and met.shared + met.lost <= 1.0 else 0.0,
         content=_content(Cue(after.cues)),
         cosine=cosine,
+        kept=met.shared / (met.shared + met.lost) if met.shared else 0.0,
+        same_question=before.asks == after.asks != Asks.ANYTHING,
+        other_question=Asks.ANYTHING not in (before.asks, after.asks) and before.asks != after.asks,
+        asked_after_request=before.asks == Asks.ANYTHING != after.asks,
+        same_start=old[:1] == new[:1],
+        formed=sum(word.weight for word in met.after if word.traits & FORM),
+        other_aspect=_both(met, ASPECT),
+        gained_aspect=_gained(met, ASPECT),
+        lost_aspect=_lost(met, ASPECT),
+        refers=bool(after.cues & ~before.cues & _REFERS),
+        compares=bool(after.cues & ~before.cues & _COMPARES),
+        gained_name=_gained(met, NAME),
+        same_number=met.same_number,
     )
 
 
@@ -145,17 +212,20 @@ def align(a: Sequence[Word], b: Sequence[Word], *, alike: float = ALIKE) -> Alig
     """Return which words of two queries meet: by their key, or by their letters but for a typo."""
     mine = {word.key: word for word in a}
     yours = {word.key: word for word in b}
-    shared = sum(max(mine[key].weight, yours[key].weight) for key in mine.keys() & yours.keys())
+    both = mine.keys() & yours.keys()
+    shared = sum(max(mine[key].weight, yours[key].weight) for key in both)
+    number = any(mine[key].traits & NUMBER for key in both)
     before = [word for key, word in mine.items() if key not in yours]
     after = [word for key, word in yours.items() if key not in mine]
     if min(len(before), len(after)) > _TYPO_WORDS:
-        return Alignment(shared, 0, tuple(before), tuple(after))
+        return Alignment(shared, 0, number, tuple(before), tuple(after))
     twins = _twins(before, after, alike)
     shared += sum(max(x.weight, y.weight) for x, y in twins)
     gone, come = {x.key for x, _ in twins}, {y.key for _, y in twins}
     return Alignment(
         shared,
         len(twins),
+        number,
         tuple(word for word in before if word.key not in gone),
         tuple(word for word in after if word.key not in come),
     )
@@ -194,6 +264,18 @@ def _both(met: Alignment, trait: int) -> bool:
     return any(w.traits & trait for w in met.before) and any(w.traits & trait for w in met.after)
 
 
+def _gained(met: Alignment, trait: int) -> bool:
+    """Return whether only the later query has words of a trait left over."""
+    mine, yours = (any(w.traits & trait for w in words) for words in (met.before, met.after))
+    return yours and not mine
+
+
+def _lost(met: Alignment, trait: int) -> bool:
+    """Return whether only the earlier query has words of a trait left over."""
+    mine, yours = (any(w.traits & trait for w in words) for words in (met.before, met.after))
+    return mine and not yours
+
+
 def _content(cues: Cue) -> bool:
     return bool(cues & (Cue.SEQUEL | Cue.APPROVAL)) and Cue.COMPLAINT not in cues
 
@@ -216,6 +298,11 @@ def frame_weight(framed: int) -> float:
 def is_number(framed: int) -> bool:
     """Return whether a word of a frame is a number."""
     return framed & 3 == 3
+
+
+def _skeleton(frame: Sequence[int]) -> list[int]:
+    """Return the function words of a frame in their places, 0 where matter stands."""
+    return [0 if framed & 3 else framed for framed in frame]
 
 
 def _matter(words: Words) -> float:

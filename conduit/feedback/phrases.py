@@ -456,6 +456,9 @@ LEAKED: Final = either(
     r"|running into|facing)\b.{0,30}\b(?:difficult\w+|problems?|issues?|trouble|errors?)\b",
     r"^(?:n/?a\W+)?(?:response|answer|result|output) (?:is )?(?:pending|unavailable|not available"
     r"|missing)\W*$",
+    r"^it (?:looks like|seems|appears)(?: that| as if)? (?:your|the|this|an?) (?:\w+ )?(?:message"
+    r"|question|prompt|input|request|text|files?|image|attachment|document|link)\b.{0,50}\b(?:empty|blank"
+    r"|missing|incomplete|cut off|come through|included|attached|loaded?|corrupted)\b",
     r"^no response (?:was )?(?:generated|received|available)\b|^\[?(?:no (?:output|response"
     r"|content)|empty response)\]?\.?$",
     r"^es ist ein (?:\w+ )?fehler aufgetreten|^ein (?:\w+ )?fehler ist aufgetreten"

@@ -54,6 +54,11 @@ _CODE: Final = re.compile(
     r"|function|public|private|static|def|class|echo|throw|#include)\b.*[(){};:=].*[(){};:'\"]$",
     re.M,
 )
+_SPOKEN: Final = re.compile(
+    r"(?m)^\W{0,3}(?!(?:Assistant|User|Human|AI|Bot|System)\b)[A-Z][\w.'-]{0,20}(?: [A-Z]\w{0,15})?"
+    r"\W{0,3}: ?\S"
+)
+_LEAST_SPOKEN: Final = 3  # lines that begin with who says them
 _STRAIGHT: Final = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
 _OPENS_AS_MATTER: Final = ('"', "“", "„", "«", "{", "[", "<", "#", "|", "def ", "class ", "> ")
 
@@ -66,15 +71,19 @@ def refusal_or_apology(text: str, prompt: str | None = None) -> Verdict | None:
     if len(text) > MAX_CHARS or text.startswith(_OPENS_AS_MATTER):
         return None
     lowered = text.translate(_STRAIGHT).lower()
-    if written_for_another(text) or asked_for(prompt):
-        return None
-    if len(lowered) <= _LEAK_CHARS and phrases.LEAKED.match(lowered):
-        return "apology"
+    leaked = len(lowered) <= _LEAK_CHARS and phrases.LEAKED.match(lowered)
     opening = lowered[:_OPENING_CHARS]
     if not (
-        _negates(opening) or phrases.SORRY.match(opening) or phrases.SORRY_LATER.search(opening)
+        leaked
+        or _negates(opening)
+        or phrases.SORRY.match(opening)
+        or phrases.SORRY_LATER.search(opening)
     ):
         return None
+    if written_for_another(text) or asked_for(prompt):
+        return None
+    if leaked:
+        return "apology"
     sentences = _sentences(lowered)
     listed = len(_LISTED.findall(lowered)) >= 3
     if _refuses(sentences, listed=listed):
@@ -88,7 +97,7 @@ def written_for_another(text: str) -> bool:
     """Return whether a text is code or a letter, whose words are not the assistant's own."""
     lowered = text.translate(_STRAIGHT).lower()
     letter = phrases.LETTER_HEAD.match(lowered) or phrases.SIGNED.search(lowered)
-    return bool(letter or _CODE.search(text))
+    return bool(letter or _CODE.search(text)) or len(_SPOKEN.findall(text)) >= _LEAST_SPOKEN
 
 
 def asked_for(prompt: str | None) -> bool:
@@ -129,7 +138,7 @@ def _conceded(sentence: str) -> bool:
 
 
 def _negates(text: str) -> bool:
-    return any(word in text for word in phrases.NEGATIONS)
+    return any(map(text.__contains__, phrases.NEGATIONS))
 
 
 def _refusing(sentence: str) -> re.Match[str] | None:

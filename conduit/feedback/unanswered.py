@@ -23,12 +23,14 @@ Unanswered = Literal["refusal", "apology", "exception"]
 KINDS: Final[tuple[Unanswered, ...]] = ("refusal", "apology", "exception")
 BUCKETS: Final = 1 << 13
 LEAST_CHARS: Final = 13  # shorter texts are labels, names and numbers
+_LEAST_SIGNS: Final = 7  # the same where a sign is a syllable or a word
 MOST_CHARS: Final = 600  # longer texts have something to say
 THRESHOLD: Final = 0.7  # the probability from which a text counts; benchmarks/fit/unanswered.py
 
 _READ_CHARS: Final = 400
 _STEM_CHARS: Final = 4
 _TOKEN: Final = re.compile(r"[^\W\d_\u0e00-\u0e7f\u3040-\u9fff\uac00-\ud7af]+(?:'[a-z]+)?|\d+|\S")
+_SIGN: Final = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
 _QUOTED: Final = re.compile(r"[\"\u201c\u201e«][^\"\u201c\u201d\u201e«»\n]{3,300}[\"\u201c\u201d»]")
 _AS_DATA: Final = ("{", "[", "<")
 _STRAIGHT: Final = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u00b4": "'"})
@@ -57,9 +59,16 @@ def features_of(text: str) -> list[int]:
     return sorted({crc32(feature.encode()) % BUCKETS for feature in said})
 
 
+def is_read(text: str) -> bool:
+    """Return whether a stripped text is of a length that its words can tell."""
+    if len(text) < LEAST_CHARS:
+        return len(_SIGN.findall(text)) >= _LEAST_SIGNS
+    return len(text) <= MOST_CHARS
+
+
 def unanswered(text: str, threshold: float = THRESHOLD) -> Unanswered | None:
     """Return what a text is instead of an answer, None where it probably is one."""
-    if not LEAST_CHARS <= len(text) <= MOST_CHARS:
+    if not is_read(text):
         return None
     weights, features = shipped(), features_of(text)
     sums = weights.of_feature[features].sum(axis=0) / math.sqrt(len(features)) + weights.bias
@@ -80,5 +89,5 @@ def shipped() -> Weights:
 
 __all__ = [
     "BUCKETS", "KINDS", "LEAST_CHARS", "MOST_CHARS", "THRESHOLD", "Unanswered", "Weights",
-    "features_of", "shipped", "unanswered",
+    "features_of", "is_read", "shipped", "unanswered",
 ]  # fmt: skip

@@ -20,8 +20,11 @@ from conduit.feedback.lexicon import (
     APPROVAL,
     ARTICLES,
     ASKED_WITHIN,
+    ASPECTS,
     COMMANDS,
+    COMPARES,
     COMPLAINT,
+    FORMS,
     FUNCTION_WORDS,
     GENERIC,
     LATE_COMPLAINT,
@@ -29,7 +32,7 @@ from conduit.feedback.lexicon import (
     OPENERS,
     QUESTION_WORDS,
     QUOTED,
-    SAME,
+    REFERS,
     SEQUEL,
     STEM_CHARS,
     STEM_ENDINGS,
@@ -41,6 +44,7 @@ from conduit.feedback.lexicon import (
     Cue,
     plain,
 )
+from conduit.feedback.synonyms import HASTY, PHRASE_STARTS, PHRASES, SAME
 
 # Of a longer text, three parts of this size are read: its head, its middle and its tail.
 PART_CHARS: Final = 400
@@ -53,6 +57,18 @@ _SAME_LETTERS: Final = 0.15
 _QUOTE_CHARS: Final = 60  # a longer quotation is text, not a word that is spoken of
 GENERIC_WEIGHT: Final = 0.5  # "explain", "best": what many queries have in common
 
+_COMMAND, _APPROVAL, _COMPLAINT, _SEQUEL, _REFERS, _COMPARES = (
+    int(cue)
+    for cue in (
+        Cue.COMMAND,
+        Cue.APPROVAL,
+        Cue.COMPLAINT,
+        Cue.SEQUEL,
+        Cue.REFERS,
+        Cue.COMPARES,
+    )
+)
+
 T = TypeVar("T")
 
 
@@ -60,6 +76,8 @@ T = TypeVar("T")
 GENERIC_WORD: Final = 1
 NUMBER: Final = 2
 NAME: Final = 4
+ASPECT: Final = 8  # what is asked of a thing, or done to it
+FORM: Final = 16  # how an answer is to look
 
 
 class Word(NamedTuple):
@@ -125,7 +143,7 @@ def wording_of(text: str) -> Wording:
         frame=b"".join(_framed(t.word, f) for t, f in _thinned(told) if t.word not in ARTICLES),
         label=_label(text),
         language=language,
-        cues=int(_cues(text)),
+        cues=_cues(text, words),
         asks=int(_asks(words, language)),
     )
 
@@ -145,12 +163,27 @@ def _tokens(text: str) -> list[_Token]:
     for match in TOKEN.finditer(text):
         token = match[0]
         if token[0].isalnum():
-            quoted = any(start < match.start() < end for start, end in quotes)
+            quoted = bool(quotes) and any(a < match.start() < b for a, b in quotes)
             shouted = token.isupper() and len(token) > 1
             named = quoted or shouted or (token[0].isupper() and before not in OPENERS)
             word = plain(token.removesuffix("'s"))
-            found.append(_Token(NUMBERS.get(word, word), named, quoted))
+            word = HASTY.get(word) or NUMBERS.get(word, word)
+            found.append(_Token(word, named, quoted))
         before = token
+    return _joined(found)
+
+
+def _joined(tokens: list[_Token]) -> list[_Token]:
+    """Return the tokens, two that are as good as one word as that word."""
+    if PHRASE_STARTS.isdisjoint([token.word for token in tokens]):
+        return tokens
+    found: list[_Token] = []
+    for token in tokens:
+        whole = PHRASES.get((found[-1].word, token.word)) if found else None
+        if whole is None:
+            found.append(token)
+        else:
+            found[-1] = _Token(whole, False, found[-1].quoted)
     return found
 
 
@@ -164,7 +197,7 @@ def _label(text: str) -> int:
 def _language(words: Sequence[str]) -> str:
     """Return the language most function words belong to; English where nothing tells."""
     counts = {
-        language: sum(word in functional for word in words)
+        language: sum(map(functional.__contains__, words))
         for language, functional in FUNCTION_WORDS.items()
     }
     return max(counts, key=counts.__getitem__)
@@ -188,7 +221,9 @@ def _packed(matter: Sequence[_Token], language: str) -> bytes:
 def _word(word: str, named: bool) -> bytes:
     number = word[0].isdigit()
     traits = GENERIC_WORD * (word in GENERIC) | NUMBER * number | NAME * (named and not number)
-    key = int.from_bytes(_hashed(stem(word), 4), "little")
+    root = stem(word)
+    traits |= ASPECT * (root in _ASPECT_STEMS) | FORM * (word in FORMS)
+    key = int.from_bytes(_hashed(root, 4), "little")
     return _WORD_FORMAT.pack(key, letter_pairs(word), letter_set(word), traits)
 
 
@@ -202,6 +237,9 @@ def stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= STEM_CHARS:
             return word[: -len(ending)] + put
     return word
+
+
+_ASPECT_STEMS: Final = frozenset(map(stem, ASPECTS))
 
 
 @lru_cache(maxsize=4096)
@@ -260,6 +298,8 @@ def _hashed(word: str, size: int) -> bytes:
 
 def _asks(words: Sequence[str], language: str) -> Asks:
     """Return what kind of answer is wanted, by the first question word of the opening."""
+    if words[:2] == ["is", "there"] and "way" in words[2:4]:
+        return Asks.HOW
     openings = WHETHER_IN_GERMAN if language == "de" else WHETHER
     if words and words[0] in openings:
         asked_of_you = len(words) > 1 and words[1] in YOU
@@ -273,15 +313,19 @@ def _asks(words: Sequence[str], language: str) -> Asks:
     return Asks.ANYTHING
 
 
-def _cues(text: str) -> Cue:
+def _cues(text: str, words: Sequence[str]) -> int:
     opening = QUOTED.sub(" ", text[:300].replace("’", "'").lower())
-    cues = Cue(0)
+    cues = 0  # plain numbers, since flags of an enum cost a call each
     if plain(opening.strip(" .!?")) in COMMANDS:
-        cues |= Cue.COMMAND
+        cues |= _COMMAND
     if APPROVAL.match(opening):
-        cues |= Cue.APPROVAL
+        cues |= _APPROVAL
     if COMPLAINT.match(opening) or LATE_COMPLAINT.search(opening):
-        cues |= Cue.COMPLAINT
+        cues |= _COMPLAINT
     if SEQUEL.search(opening):
-        cues |= Cue.SEQUEL
+        cues |= _SEQUEL
+    if not REFERS.isdisjoint(words):
+        cues |= _REFERS
+    if not COMPARES.isdisjoint(words):
+        cues |= _COMPARES
     return cues

@@ -59,15 +59,12 @@ def test_errors_are_detected_with_precision_and_recall(
 def test_errors_are_detected_on_answers_that_nothing_was_shaped_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """On the batch that no rule or weight was made for, recall is at least 0.85 as well.
-
-    Its precision, of some 80 errors, is 0.947 as first met.
-    """
+    """On the batch that no rule or weight was made for, both hold as well."""
     chosen = [row for row in RESPONSES if row["batch"] == UNTOUCHED]
     result = error_figures(chosen)
     with capsys.disabled():
         sys.stdout.write(f"\nerrors, never shaped on: {result}\n")
-    assert result.precision >= 0.94
+    assert result.precision >= 0.95
     assert result.recall >= 0.85
 
 
