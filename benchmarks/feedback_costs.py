@@ -10,6 +10,7 @@ import gc
 import json
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,22 @@ import numpy as np
 
 from benchmarks import results_page, windows
 from conduit.core.models import ModelArm, Query, Response
+from conduit.engines.executor import FunctionExecutor
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.router import Router
-from conduit.feedback.collector import FeedbackCollector
+from conduit.feedback.collector import Attempted, FeedbackCollector
 from conduit.feedback.retries import trace_of
+from conduit.service import Service
 
+BLOCK = 16
+BLOCKS = 40
 PAIRS = Path(__file__).parents[1] / "tests" / "feedback" / "data" / "pairs.jsonl"
 NOTES = [
-    "CPU of the process, median of 300: the answer is read, compared with the user's queries of "
-    "the last minutes, written to a log in memory and learned. It runs after the answer is given.",
+    "CPU of the process: the answer is read, compared with the user's queries of the last minutes, "
+    "written to a log in memory and learned. It runs after the answer is given.",
+    f"Added to a completion: blocks of {BLOCK} completions of a service, as they come, beside a "
+    "service that looks at no answer; the median difference of paired blocks. Alone: one answer "
+    "after the other, each waited for, the median of 300.",
     "Memory is what tracemalloc counts.",
 ]
 WORDS = [
@@ -60,18 +68,54 @@ def text_of(words: int, rng: np.random.Generator) -> str:
     return " ".join(said).capitalize() + "."
 
 
+class Deaf(FeedbackCollector):
+    """Looks at no answer."""
+
+    async def observe_all(self, requests: Sequence[Attempted]) -> None:
+        """Do nothing."""
+
+
+async def added_ms(words: int) -> float:
+    """Return the median CPU milliseconds that looking at answers adds to a completion."""
+    rng = np.random.default_rng(5)
+    texts, asked = [text_of(words, rng) for _ in range(64)], prompts()
+    said = {prompt: texts[k % len(texts)] for k, prompt in enumerate(asked)}
+    async with service_of(said, FeedbackCollector) as one, service_of(said, Deaf) as other:
+        spent = np.zeros((BLOCKS, 2))
+        for block in range(BLOCKS):
+            for k in (0, 1) if block % 2 else (1, 0):
+                gc.collect()
+                start = time.process_time()
+                await answered((one, other)[k], asked, block * BLOCK)
+                spent[block, k] = time.process_time() - start
+    return float(np.median(spent[BLOCKS // 4 :] @ (1.0, -1.0)) * 1e3 / BLOCK)
+
+
+def service_of(said: dict[str, str], collector: type[FeedbackCollector]) -> Service:
+    """Return a service that says what it is told to."""
+    router = Router([ModelArm("acme:a"), ModelArm("acme:b")], seed=1, environ={})
+    executor = FunctionExecutor(lambda _model, prompt: said[prompt])
+    return Service(router, executor, collector=collector(router))
+
+
+async def answered(service: Service, asked: list[str], first: int) -> None:
+    """Complete a block of prompts, and wait until what they showed is learned."""
+    for k in range(first, first + BLOCK):
+        await service.complete(asked[k % len(asked)], user_id=f"u{k % 40}")
+    await service.flush()
+
+
 async def cpu_ms(words: int, calls: int = 400) -> float:
     """Return the median CPU milliseconds that observing one answer of a user takes."""
     rng = np.random.default_rng(5)
     spent, asked = [], prompts()
+    texts = [text_of(words, rng) for _ in range(calls)]
     async with Router([ModelArm("acme:a"), ModelArm("acme:b")], seed=1, environ={}) as router:
         collector = FeedbackCollector(router)
-        for k in range(calls):
+        for k, text in enumerate(texts):
             query = Query(text=asked[k % len(asked)], user_id=f"u{k % 40}")
             decision = await router.route(query)
-            response = Response(
-                model=decision.selected_model, text=text_of(words, rng), latency_s=rng.random()
-            )
+            response = Response(model=decision.selected_model, text=text, latency_s=rng.random())
             attempt = AttemptRecord(
                 model=response.model, response=response, latency_s=response.latency_s or 0.0
             )
@@ -110,9 +154,10 @@ async def pending_mb(decisions: int = 10_000) -> tuple[float, float]:
 def costs() -> list[dict[str, Any]]:
     """Return what processing feedback costs."""
     rows: list[dict[str, Any]] = [
-        {"what": f"observing an answer of {w} words, CPU ms", "hold": 1.0, "measured": ms}
+        {"what": f"{what}, an answer of {w} words, CPU ms", "hold": 1.0, "measured": ms}
+        for what, measure in (("added to a completion", added_ms), ("alone", cpu_ms))
         for w in (1, 200, 2000)
-        for ms in (asyncio.run(cpu_ms(w)),)
+        for ms in (asyncio.run(measure(w)),)
     ]
     pending, recent = asyncio.run(pending_mb())
     return [

@@ -44,6 +44,7 @@ from conduit.evaluation.verdicts import (
     verdict_type,
 )
 from conduit.storage.base import MemoryStore, Store
+from conduit.storage.urls import DatabaseUrl
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,10 @@ class ArbiterEvaluator:
     ) -> None:
         """Check everything now; connect to nothing before the first answer."""
         self.sample_rate = finite(sample_rate, "sample_rate", low=0.0, high=1.0)
+        if isinstance(db, str):
+            DatabaseUrl.parse(db)
+        elif db is not None and not hasattr(db, "reserve"):
+            raise InvalidInput("db must be a store or the address of a database", field="db")
         self.arm = known_arm(model, date.fromtimestamp(clock()))
         self.criteria = criteria_of(evaluators)
         self.allow_own_family = allow_own_family

@@ -272,12 +272,18 @@ def test_a_budget_needs_a_price() -> None:
 @pytest.mark.parametrize("options", [
     {"sample_rate": 1.5}, {"sample_rate": float("nan")}, {"evaluators": ()}, {"timeout_s": 0.0},
     {"evaluators": ("semantics",)}, {"evaluators": ("semantic", "semantic")}, {"max_waiting": 0},
-    {"daily_budget_usd": -1.0}, {"evaluators": "semantic"},
+    {"daily_budget_usd": -1.0}, {"evaluators": "semantic"}, {"db": 3},
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_at_once(options: dict[str, Any]) -> None:
     """Wrong rates, budgets and names fail where they are written."""
     with pytest.raises(InvalidInput):
         ArbiterEvaluator(**options)
+
+
+def test_an_address_that_is_none_is_refused_at_once() -> None:
+    """A misspelt database is no failure of every later judgement."""
+    with pytest.raises(ConfigurationError, match="sqlite"):
+        ArbiterEvaluator(db="judge.db")
 
 
 @pytest.mark.parametrize(("one", "other", "kin"), [
