@@ -2,7 +2,7 @@
 
 And how far quality estimates are from the truth where mostly the dissatisfied rate.
 
-python -m benchmarks.feedback [--orders N] [--half 0|1] [--only TABLE ...] [--kept]
+python -m benchmarks.feedback [--orders N] [--compared N] [--half 0|1] [--only TABLE ...] [--kept]
 
 "Signals alone" is the same router without a rating: its reliabilities stay at their documented
 values. Orders, chance and seeds are the same for every way of being taught.
@@ -46,9 +46,13 @@ RIGHT = 0.75  # of the signals; an answer of graded quality q counts as good wit
 RATED = 0.05
 LATE = 500  # queries
 ORDERS = 24
+# Of the two ways whose difference is a few thousandths, where orders differ by ten to twenty: set
+# before any was run, for two standard errors of what a seventh more evidence may bring.
+COMPARED_ORDERS = 144
 BLOCK = 12  # orders that are kept together, so that a run that was broken off goes on
 SEED = 3000
 CURVE = 120  # points
+COMPARED = ("signals alone", "signals and ratings")
 DRAWN = (("llmrouter9", 0.0), ("mmlu_pro", 0.1))
 PARTS_KEPT = ("whole", "last", "course")
 CODE = (
@@ -237,11 +241,11 @@ def _key(work: Workload, way: str, seeds: range) -> str:
     return blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def orders_kept(work: Workload, most: int) -> int:
-    """Return how many orders of a workload were run before, every way of them."""
+def orders_kept(work: Workload, way: str, most: int) -> int:
+    """Return how many orders of a workload were run before in one way."""
     kept = 0
     for seeds in _seeds(most):
-        if not all((CELLS / f"{_key(work, way, seeds)}.json").exists() for way in WAYS):
+        if not (CELLS / f"{_key(work, way, seeds)}.json").exists():
             break
         kept += len(seeds)
     return kept
@@ -270,17 +274,24 @@ def se(values: Floats) -> float:
 
 
 def row_of(title: str, found: dict[str, Floats], which: str) -> dict[str, Any]:
-    """Return what came out of a workload; differences are paired by order."""
-    gain = {name: utility - found["random"] for name, utility in found.items()}
+    """Return what came out of a workload; differences are paired by order, as far as both went."""
+    gain = {way: less(utility, found["random"]) for way, utility in found.items()}
     both, full = gain["signals and ratings"], gain["every rating, at once"]
-    row: dict[str, Any] = {"workload": title, "over": which, "orders": both.size}
+    row: dict[str, Any] = {"workload": title, "over": which}
     row |= {f"gain, {n}": float(v.mean()) for n, v in gain.items() if n != "random"}
-    row["share of the full gain"] = float(both.mean() / full.mean())
+    row["share of the full gain"] = float(both[: full.size].mean() / full[: both.size].mean())
     for other in ("signals alone", "ratings alone"):
-        more = both - gain[other]
+        more = less(both, gain[other])
         row[f"above {other}"] = float(more.mean())
         row[f"above {other}, in SE"] = float(more.mean() / se(more))
+        row[f"orders beside {other}"] = more.size
     return row
+
+
+def less(one: Floats, other: Floats) -> Floats:
+    """Return the difference, over the orders that both have."""
+    both = min(len(one), len(other))
+    return one[:both] - other[:both]
 
 
 def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
@@ -333,10 +344,10 @@ def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
 
 def draw(found: dict[str, Measured], work: Workload) -> None:
     """Draw how the gain grows, for the documentation."""
-    base = found["random"].course.mean(axis=0)
+    base = found["random"].course
     steps = steps_of(work.table.size).tolist()
     lines = [
-        Line(way, steps, (m.course.mean(axis=0) - base).tolist())
+        Line(way, steps, less(m.course, base).mean(axis=0).tolist())
         for way, m in found.items()
         if way != "random"
     ]
@@ -355,6 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--half", type=int, choices=(0, 1), default=None)
     parser.add_argument("--orders", type=int, default=ORDERS)
+    parser.add_argument("--compared", type=int, default=COMPARED_ORDERS, help="orders of two ways")
     parser.add_argument("--only", nargs="*", help="names of tables; nothing is written then")
     parser.add_argument("--kept", action="store_true", help="run nothing; write what was run")
     given = parser.parse_args()
@@ -365,11 +377,15 @@ def main() -> None:
     rows = [] if given.only else who_rates()
     left = []
     for work in chosen:
-        orders = orders_kept(work, given.orders) if given.kept else given.orders
-        if not orders:
+        most = max(given.orders, given.compared)
+        orders = {way: most if way == "random" else given.orders for way in WAYS}
+        orders |= dict.fromkeys(COMPARED, most)
+        if given.kept:
+            orders = {way: orders_kept(work, way, n) for way, n in orders.items()}
+        if not all(orders.values()):
             left.append(work.title)
             continue
-        found = {way: measured(work, way, orders) for way in WAYS}
+        found = {way: measured(work, way, n) for way, n in orders.items()}
         for which, part in (("all queries", "whole"), ("the last quarter", "last")):
             rows.append(row_of(work.title, {w: getattr(m, part) for w, m in found.items()}, which))
             print(shown(rows[-1]), flush=True)
