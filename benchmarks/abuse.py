@@ -1,18 +1,19 @@
 """One user in a hundred lies: what that does to the worst model's share.
 
-python -m benchmarks.abuse
+python -m benchmarks.abuse [--only TABLE ...]
 
 Threat model: 1,000 users, of whom ten (1 %) rate every answer that they get of the worst model 5
 stars and of the best one 1 star, and nothing else. They ask as often as others, or ten times as
 often (then a tenth of all traffic is theirs). The others rate every answer truly, or one in twenty.
 Every answer gets an implicit signal as well, which is right three times of four, and weighs what
-ratings, the lies too, tell of signals. What counts of a
-user's ratings is limited as in the router, over the whole table, or not at all. The worst and the
-best model are those of least and greatest mean utility.
+ratings, the lies too, tell of signals. What counts of a user's ratings is limited as in the router,
+over the whole table, or not at all. The worst and the best model are those of least and greatest
+mean utility; the change in utility is of the whole run, lies less none.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import results_page, windows
+from benchmarks import results_page
 from benchmarks.cells import PRIOR_ERROR
 from benchmarks.feedback import Run as Teaching
 from benchmarks.feedback import Sources, World
@@ -161,24 +162,30 @@ def row_of(
         "rise se": float(rise.std(ddof=1) / np.sqrt(ORDERS)),
         "greatest rise": float(rise.max()),
         "best model's change, points": float(fall.mean()),
-        "utility": float(lost.mean()),
+        "change in utility": float(lost.mean()),
     }
 
 
 def main() -> None:
     """Print and keep the figures."""
-    windows.asked(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="names of tables; nothing is written then")
+    given = parser.parse_args()
     if not DATA.exists():
         print("the routing tables are not here; nothing to measure")
         return
     rows = []
-    for name in SHARED:
-        for rate, boost in WORLDS:
-            for limits in (OpinionLimits(), NO_LIMITS) if boost > 1 else (OpinionLimits(),):
-                rows.append(row_of(name, rate, boost, limits))
+    for name in given.only or SHARED:
+        for prior_error in (None, PRIOR_ERROR):
+            for rate, boost in WORLDS:
+                rows.append(row_of(name, rate, boost, OpinionLimits(), prior_error))
                 print(rows[-1], flush=True)
-        rows.append(row_of(name, *WORLDS[-1], OpinionLimits(), PRIOR_ERROR))
-        print(rows[-1], flush=True)
+        for rate, boost in WORLDS:
+            if boost > 1:
+                rows.append(row_of(name, rate, boost, NO_LIMITS))
+                print(rows[-1], flush=True)
+    if given.only:
+        return
     results_page.write(
         "abuse",
         rows,

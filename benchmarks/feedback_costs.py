@@ -26,14 +26,16 @@ from conduit.feedback.retries import trace_of
 from conduit.service import Service
 
 BLOCK = 16
-BLOCKS = 40
+BLOCKS = 60
+WINDOW = 10  # blocks
+CALLS = 1_000
 PAIRS = Path(__file__).parents[1] / "tests" / "feedback" / "data" / "pairs.jsonl"
 NOTES = [
     "CPU of the process: the answer is read, compared with the user's queries of the last minutes, "
     "written to a log in memory and learned. It runs after the answer is given.",
-    f"Added to a completion: blocks of {BLOCK} completions of a service, as they come, beside a "
-    "service that looks at no answer; the median difference of paired blocks. Alone: one answer "
-    "after the other, each waited for, the median of 300.",
+    f"Added to a completion: blocks of {BLOCK} completions of a service, as they come, less those "
+    "of a service that looks at no answer. Alone: one answer after the other, each waited for. Of "
+    "both the median of the quietest window, since others use the machine too.",
     "Memory is what tracemalloc counts.",
 ]
 WORDS = [
@@ -76,7 +78,7 @@ class Deaf(FeedbackCollector):
 
 
 async def added_ms(words: int) -> float:
-    """Return the median CPU milliseconds that looking at answers adds to a completion."""
+    """Return the CPU milliseconds that looking at answers adds to a completion."""
     rng = np.random.default_rng(5)
     texts, asked = [text_of(words, rng) for _ in range(64)], prompts()
     said = {prompt: texts[k % len(texts)] for k, prompt in enumerate(asked)}
@@ -88,7 +90,9 @@ async def added_ms(words: int) -> float:
                 start = time.process_time()
                 await answered((one, other)[k], asked, block * BLOCK)
                 spent[block, k] = time.process_time() - start
-    return float(np.median(spent[BLOCKS // 4 :] @ (1.0, -1.0)) * 1e3 / BLOCK)
+    medians = np.median(spent.reshape(-1, WINDOW, 2), axis=1)
+    with_, without = medians[1:].min(axis=0)  # the first window warms up
+    return float(with_ - without) * 1e3 / BLOCK
 
 
 def service_of(said: dict[str, str], collector: type[FeedbackCollector]) -> Service:
@@ -105,11 +109,11 @@ async def answered(service: Service, asked: list[str], first: int) -> None:
     await service.flush()
 
 
-async def cpu_ms(words: int, calls: int = 400) -> float:
-    """Return the median CPU milliseconds that observing one answer of a user takes."""
+async def cpu_ms(words: int) -> float:
+    """Return the CPU milliseconds that observing one answer of a user takes."""
     rng = np.random.default_rng(5)
     spent, asked = [], prompts()
-    texts = [text_of(words, rng) for _ in range(calls)]
+    texts = [text_of(words, rng) for _ in range(CALLS)]
     async with Router([ModelArm("acme:a"), ModelArm("acme:b")], seed=1, environ={}) as router:
         collector = FeedbackCollector(router)
         for k, text in enumerate(texts):
@@ -122,7 +126,7 @@ async def cpu_ms(words: int, calls: int = 400) -> float:
             start = time.process_time()
             await collector.observe(decision, query, [attempt])
             spent.append(time.process_time() - start)
-    return float(np.median(spent[calls // 4 :]) * 1e3)
+    return float(np.median(windows.Spent(np.array(spent)).quietest) * 1e3)
 
 
 async def pending_mb(decisions: int = 10_000) -> tuple[float, float]:
