@@ -21,6 +21,11 @@ def arms_of(
     models: Sequence[str | ModelArm] | None, environ: Mapping[str, str], today: date
 ) -> tuple[list[ModelArm], str]:
     """Return the arms with what the catalogue knows, and a note where nobody named them."""
+    if isinstance(models, str | ModelArm):  # the letters of a name would be models of their own
+        raise ConfigurationError(
+            f"models must be a list, as in models=[{getattr(models, 'id', models)!r}]",
+            field="models",
+        )
     if models is not None:
         given = [known_arm(m, today) for m in models]
         if not given:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from conduit.catalogue.models import provider_of
+from conduit.catalogue.models import PROVIDER_SPELLINGS, provider_of
 from conduit.core.errors import NoEligibleModel
 from conduit.core.models import Exclusion, ModelArm, QueryConstraints
 from conduit.engines.learner import Expected
 
 RELAX_BY = 1.2  # a limit gives way by 20 % a step
-STEPS = 40  # 1.2⁴⁰ is three orders of magnitude; a limit further off than that is dropped
+STEPS = 255  # 1.2²⁵⁵ is twenty orders of magnitude; a limit further off than that is dropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +77,12 @@ def _hard_reasons(
 
 def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str | None:
     """Return the first limit that a model breaks, or None."""
-    if limits.preferred_provider is not None and provider_of(arm.id) != limits.preferred_provider:
+    if limits.preferred_provider is not None and not _is_of(arm, limits.preferred_provider):
         return f"not of provider {limits.preferred_provider!r}"
     if limits.max_cost is not None:
-        # A list price is enough before the first call: at it, the output is expected to be usual.
-        if not (arm.priced or e.known[0][k]):
-            if not limits.allow_unknown_cost:
-                return "its cost is unknown, and max_cost is set"
-        elif e.cost_usd[k] > limits.max_cost:
+        if not _may_be_counted(arm, k, e, limits):
+            return "its cost is unknown, and max_cost is set"
+        if _counts(arm, k, e) and e.cost_usd[k] > limits.max_cost:
             return f"expected cost ${e.cost_usd[k]:.3g} is over max_cost ${limits.max_cost:.3g}"
     if limits.max_latency is not None and e.known[1][k] and e.latency_s[k] > limits.max_latency:
         expected = f"expected latency {e.latency_s[k]:.3g} s"
@@ -94,22 +93,52 @@ def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str
     return None
 
 
+def _is_of(arm: ModelArm, provider: str | None) -> bool:
+    """Return whether a model is of a provider, however its name is written."""
+    own, wanted = provider_of(arm.id), (provider or "").casefold()
+    return own is not None and own.casefold() == PROVIDER_SPELLINGS.get(wanted, wanted)
+
+
+def _counts(arm: ModelArm, k: int, e: Expected) -> bool:
+    """Return whether a model's cost is known: before its first call, a list price is enough."""
+    return arm.priced or bool(e.known[0][k])
+
+
+def _may_be_counted(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> bool:
+    """Return whether a model may be one of those whose cost somebody wants limited."""
+    return limits.max_cost is None or limits.allow_unknown_cost or _counts(arm, k, e)
+
+
 def _relaxed(
     arms: Sequence[ModelArm], e: Expected, limits: QueryConstraints, hard: Mapping[str, str]
 ) -> tuple[set[str], tuple[str, ...]]:
     """Return the models that the least relaxation lets in, and what was relaxed."""
     usable = [(k, a) for k, a in enumerate(arms) if a.id not in hard] or list(enumerate(arms))
-    own = [(k, a) for k, a in usable if provider_of(a.id) == limits.preferred_provider]
+    # Giving way in how much a model may cost lets in none of which nobody knows what it costs.
+    usable = [(k, a) for k, a in usable if _may_be_counted(a, k, e, limits)] or usable
+    own = [(k, a) for k, a in usable if _is_of(a, limits.preferred_provider)]
     anyones = replace(limits, preferred_provider=None)
     for pool, wanted in ((own, limits), (usable, anyones)):
-        for step in range(STEPS + 1):
-            loosened = _loosened(wanted, step)
-            kept = {a.id for k, a in pool if _reason(a, k, e, loosened) is None}
-            if kept:
-                return kept, _named(limits, loosened)
+        kept, loosened = _let_in(pool, e, wanted)
+        if kept:
+            return kept, _named(limits, loosened)
     kept = {a.id for _, a in own or usable}
     provider = limits.preferred_provider if own else None
     return kept, _named(limits, QueryConstraints(preferred_provider=provider))
+
+
+def _let_in(
+    pool: Sequence[tuple[int, ModelArm]], e: Expected, limits: QueryConstraints
+) -> tuple[set[str], QueryConstraints]:
+    """Return whom the first step lets in that lets in anybody, and the limits at that step."""
+
+    def kept(step: int) -> set[str]:
+        loosened = _loosened(limits, step)
+        return {a.id for k, a in pool if _reason(a, k, e, loosened) is None}
+
+    # Who keeps a limit keeps every looser one, so the first such step can be searched for.
+    step = bisect_left(range(STEPS), True, key=lambda step: bool(kept(step)))
+    return kept(step), _loosened(limits, step)
 
 
 def _loosened(limits: QueryConstraints, step: int) -> QueryConstraints:

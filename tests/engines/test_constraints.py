@@ -42,6 +42,8 @@ def candidates(router: Router, **limits: object) -> set[str]:
         ({"max_latency": 0.7}, {"openai:small", "acme:unpriced"}),
         ({"min_quality": 0.82}, {"openai:large", "acme:unpriced"}),
         ({"preferred_provider": "openai"}, {"openai:small", "openai:large"}),
+        ({"preferred_provider": "OpenAI"}, {"openai:small", "openai:large"}),
+        ({"preferred_provider": "openai-chat"}, {"openai:small", "openai:large"}),
         (
             {"max_cost": 0.002, "max_latency": 2.0, "min_quality": 0.7,
              "preferred_provider": "anthropic"},
@@ -104,6 +106,21 @@ def test_an_impossible_limit_is_dropped_but_the_provider_stays(router: Router) -
     decision = router.route_sync(Query(text="hi", constraints=limits))
     assert decision.relaxed == ("max_cost 0.0 → any",)
     assert decision.selected_model.startswith("openai:")
+
+
+@pytest.mark.parametrize("max_cost", [0.0, 1e-12])
+def test_an_unknown_cost_is_under_no_limit_however_far_it_gives_way(
+    router: Router, max_cost: float
+) -> None:
+    """A model without a price stays out while any other is there, and comes in where it may."""
+    assert "acme:unpriced" not in candidates(router, max_cost=max_cost)
+    assert "acme:unpriced" in candidates(router, max_cost=max_cost, allow_unknown_cost=True)
+    assert candidates(Router(ARMS[3:], seed=1, environ={}), max_cost=max_cost) == {"acme:unpriced"}
+
+
+def test_a_limit_far_off_gives_way_as_little_as_it_can(router: Router) -> None:
+    """A limit of a millionth of every price lets in the cheapest, not whoever is best."""
+    assert candidates(router, max_cost=1e-11) == {"openai:small"}
 
 
 def test_an_unknown_provider_is_dropped(router: Router) -> None:

@@ -166,6 +166,13 @@ async def test_feedback_on_a_model_that_nobody_has_heard_of_is_refused() -> None
         assert router.learner.knows("acme:b")
 
 
+@pytest.mark.parametrize("models", ["gpt-4o-mini", ModelArm("gpt-4o-mini")])
+def test_one_model_is_no_list_of_models(models: str | ModelArm) -> None:
+    """A name in place of a list is refused, rather than taken for a list of letters."""
+    with pytest.raises(ConfigurationError, match=r"models=\['gpt-4o-mini'\]"):
+        Router(models, environ={})  # type: ignore[arg-type]
+
+
 async def test_models_come_and_go_and_learning_stays() -> None:
     """A removed model is never chosen; what was learned of it comes back with it."""
     async with router() as r:
