@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, InstanceOf, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from conduit.core.errors import ConfigurationError, InvalidInput, unknown_name
@@ -42,12 +42,20 @@ def _arm(value: object) -> ModelArm:
     return ModelArm(**value)
 
 
+def _listed(value: object) -> object:
+    if not _is_list(value):
+        raise InvalidInput("models must be a list of names and mappings", field="models")
+    return value
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
 Arms = Annotated[
-    tuple[Annotated[InstanceOf[ModelArm], BeforeValidator(_arm)], ...], Field(min_length=1)
+    tuple[Annotated[InstanceOf[ModelArm], BeforeValidator(_arm)], ...],
+    Field(min_length=1),
+    BeforeValidator(_listed),
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -55,6 +63,13 @@ PositiveSeconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)
 ]
+
+
+class _Places(dict[str, str]):
+    """Where each setting was read; settings that differ in nothing else are the same."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Places)
 
 
 class Settings(BaseSettings):
@@ -123,6 +138,14 @@ class Settings(BaseSettings):
     environment: str = Field("development", description="a name for logs and health reports")
     config: Path | None = Field(None, description="the YAML file that was read")
 
+    _places: _Places = PrivateAttr(default_factory=_Places)
+
+    def placed(self, error: ConfigurationError) -> ConfigurationError:
+        """Return the error with the file and line, or the variable, that its setting came from."""
+        if error.field not in self._places:
+            return error
+        return ConfigurationError(f"{self._places[error.field]}: {error}", field=error.field)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -180,9 +203,15 @@ def load_settings(
     ]
     values = _overlaid([tier.values for tier in tiers])
     try:
-        return Settings(**{**values, "config": file})
+        settings = Settings(**{**values, "config": file})
     except ValidationError as error:
         raise _explained(error, tiers) from None  # the cause would show the values
+    arguments_tier, *read = tiers  # whoever writes an argument knows where it is
+    for tier in reversed(read):
+        settings._places |= {n: tier.place([n]) for n in tier.values}
+    for name in arguments_tier.values:
+        settings._places.pop(name, None)
+    return settings
 
 
 def read_environment(dotenv: str | Path = ".env") -> dict[str, str]:
@@ -356,8 +385,12 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
 def _explained(error: ValidationError, tiers: Sequence[_Tier]) -> ConfigurationError:
     """Say each thing that is wrong with its place in the source it came from, without its value."""
     problems = []
-    for problem in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    entries = {problem["loc"][0] for problem in found if len(problem["loc"]) > 1}
+    for problem in found:
         path = list(problem["loc"])
+        if problem["type"] == "too_short" and path[0] in entries:
+            continue  # what is wrong with the entries is said; that they do not count is no news
         cause = problem.get("ctx", {}).get("error")
         words = str(cause) if isinstance(cause, ValueError) else problem["msg"]
         inner = getattr(cause, "field", "")

@@ -24,6 +24,7 @@ from conduit.config import (
 )
 from conduit.core.errors import ConfigurationError
 from conduit.core.models import ModelArm, Preferences
+from conduit.service.assembly import create_router, router_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,7 +169,7 @@ def test_preferences_are_a_preset_or_weights(given: Any, preferences: Preference
         ("preferences: chep\n", 1, "preferences", "unknown preference 'chep'"),
         ("preferences:\n  quality: 1\n  cost: -1\n", 3, "preferences.cost", "from 0 to"),
         ("preferences:\n  qualty: 1\n", 2, "preferences.qualty", "did you mean 'quality'?"),
-        ("models: openai:gpt-4o\n", 1, "models", "tuple"),
+        ("models: openai:gpt-4o\n", 1, "models", "must be a list"),
         ("models: []\n", 1, "models", "at least 1"),
         ("models:\n  - a\n  - quality: 1\n", 3, "models[1]", "needs an id"),
         ("models:\n  - a\n  - id: b\n    quality: 7\n", 4, "models[1].quality", "0 to 1"),
@@ -194,6 +195,27 @@ def test_an_error_in_the_file_names_file_line_and_key(
     message = str(caught.value)
     assert message.startswith(f"broken.yaml:{line}: {key}")
     assert words in message
+
+
+@pytest.mark.parametrize("mistake", ["bandit_algorithm: lin", "embedding_model: nope"])
+def test_a_name_that_nothing_answers_to_is_found_in_the_file_too(mistake: str) -> None:
+    """What only the router can judge names file, line and key as well; an argument needs none."""
+    write(f"models: [a]\n{mistake}\n")
+    name, _, value = mistake.partition(": ")
+    with pytest.raises(ConfigurationError, match=rf"^conduit\.yaml:2: {name}: unknown"):
+        router_of(load_settings(environ={}))
+    with pytest.raises(ConfigurationError, match=rf"^{ENVIRONMENT_NAMES[name]}: unknown"):
+        router_of(load_settings(environ={ENVIRONMENT_NAMES[name]: value}))
+    with pytest.raises(ConfigurationError, match=r"^unknown"):
+        router_of(load_settings(environ={}, **{name: value}))
+
+
+def test_a_wrong_entry_is_one_mistake() -> None:
+    """A list of models whose only entry is wrong is not called too short besides."""
+    write("models:\n  - id: a\n    quality: 5\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ={})
+    assert str(caught.value).count("\n") == 0
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -406,3 +428,11 @@ async def test_log_level_and_environment_reach_the_service(
         ) as service:
             assert logger.level == level
             assert (await service.health()).environment == "staging"
+
+
+@pytest.mark.parametrize("name", ["arms", "models"])
+def test_a_router_is_made_of_models_by_either_name(name: str) -> None:
+    """`create_router` takes its models as it names them, and as `Router` does."""
+    made = create_router(algorithm="ucb1", environ={}, **{name: ["openai:gpt-4o-mini"]})
+    assert [arm.id for arm in made.models] == ["openai:gpt-4o-mini"]
+    assert made.get_stats().policy == "ucb1"

@@ -192,7 +192,7 @@ class Router:
 
         `cost_weight` replaces the weight of cost (over that of quality), for a budget's pacing.
         """
-        if isinstance(query, str):
+        if not isinstance(query, Query):
             query = Query(text=query)
         if not self._ready:
             await self.start()
@@ -207,7 +207,7 @@ class Router:
 
         A durable store is written to by the next asynchronous call.
         """
-        if isinstance(query, str):
+        if not isinstance(query, Query):
             query = Query(text=query)
         started = time.perf_counter()
         return self._decide(started, query, self.analyzer.analyse_now(query), unavailable)

@@ -9,6 +9,7 @@ from typing import Any
 
 from conduit.catalogue.models import provider_key_names
 from conduit.config import Settings, export_dotenv, load_settings
+from conduit.core.errors import ConfigurationError
 from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
 from conduit.engines.caps import OpinionLimits
@@ -100,6 +101,13 @@ async def _opened_store(settings: Settings) -> Store:
 
 def router_of(settings: Settings, store: Store | None = None) -> Router:
     """Return the router that the settings describe."""
+    try:
+        return _router_of(settings, store)
+    except ConfigurationError as error:
+        raise settings.placed(error) from None
+
+
+def _router_of(settings: Settings, store: Store | None) -> Router:
     return Router(
         settings.models,
         bandit_algorithm=settings.bandit_algorithm,
@@ -180,6 +188,5 @@ def create_router(
     **options: Any,
 ) -> Router:
     """Return a router over the given models and policy; `options` are those of `Router`."""
-    if algorithm is not None:
-        options["bandit_algorithm"] = algorithm
-    return Router(arms, **options)
+    named = {"models": arms, "bandit_algorithm": algorithm}
+    return Router(**options | {name: value for name, value in named.items() if value is not None})

@@ -8,6 +8,7 @@ import resource
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_one_model_is_no_list_of_models(models: str | ModelArm) -> None:
     """A name in place of a list is refused, rather than taken for a list of letters."""
     with pytest.raises(ConfigurationError, match=r"models=\['gpt-4o-mini'\]"):
         Router(models, environ={})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("query", [None, 3, b"hi", {"text": "hi"}])
+async def test_what_is_no_query_is_refused(query: Any) -> None:
+    """Whatever else stands where a query or a text should is `InvalidInput`."""
+    router = Router([ModelArm("a"), ModelArm("b")], environ={})
+    with pytest.raises(InvalidInput, match="text must be a string"):
+        router.route_sync(query)
+    with pytest.raises(InvalidInput, match="text must be a string"):
+        await router.route(query)
 
 
 async def test_models_come_and_go_and_learning_stays() -> None:
