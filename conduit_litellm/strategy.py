@@ -160,8 +160,13 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         if self._worker is None and self._given is not None and self._given.durable:
             self._worker = Worker(running_loop())
         elif self._worker is None and self._given is None and self._database_url is not None:
-            self._worker = Worker()
-            self._store = self._worker.run(_opened(self._database_url))
+            worker = Worker()
+            try:
+                self._store = worker.run(_opened(self._database_url))
+            except BaseException:  # the next set-up opens it, or fails as well
+                worker.close()
+                raise
+            self._worker = worker
         if self._shared is not None and self._given is None:
             self._shared.start()
 

@@ -14,13 +14,17 @@ import time
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
+from litellm import Router
 from openai import AsyncOpenAI, OpenAIError
 
 from conduit.testing.local_provider import LocalProvider
-from tests.litellm.conftest import until
+from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm.proxy import ProxyHandler
+from tests.litellm.conftest import Deploy, ask, until
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "litellm.md").read_text()
@@ -82,6 +86,39 @@ async def test_the_proxy_routes_and_learns(provider: LocalProvider, tmp_path: Pa
     assert len(served) == 8
     for table in ("decisions", "feedback"):
         assert Counter(model[name] for name in rows(tmp_path, table)) == Counter(served)
+
+
+async def test_a_proxy_whose_database_is_away_serves_all_the_same(
+    provider: LocalProvider,
+    deploy: Deploy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """LiteLLM chooses until the database is there; then we do, and write to it."""
+    folder = tmp_path / "away"
+    router = Router(model_list=[deploy("g", "gpt-4o", "a")])
+    # The proxy's module needs LiteLLM's extra; of it the handler reads this one name.
+    proxy_server = ModuleType("litellm.proxy.proxy_server")
+    proxy_server.llm_router = router  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", proxy_server)
+    monkeypatch.setattr("litellm.proxy.proxy_server", proxy_server, raising=False)
+    folder.write_text("not a folder")
+    strategy = ConduitRoutingStrategy(database_url=f"sqlite+aiosqlite:///{folder}/conduit.db")
+    handler = ProxyHandler(strategy)
+    async with strategy:
+        for _ in range(3):
+            await handler.async_pre_call_hook(None, None, {}, "completion")
+            await router.acompletion(model="g", messages=ask("hello"))
+        assert not strategy.stats().decisions
+        assert caplog.text.count("Conduit could not be set up") == 1
+        folder.unlink()
+        folder.mkdir()
+        handler.not_before = 0.0
+        await handler.async_pre_call_hook(None, None, {}, "completion")
+        response = await router.acompletion(model="g", messages=ask("hello"))
+        await strategy.arecord_feedback(response, quality_score=0.9)
+    assert rows(folder, "decisions") == ["a"]
 
 
 async def converse(client: AsyncOpenAI) -> None:
