@@ -14,8 +14,8 @@ KEPT_CHARS = MAX_TEXT_CHARS // 2  # of the beginning and of the end of a longer 
 def extract_model_ids(model_list: Iterable[Deployment]) -> list[str]:
     """Return the id of each deployment of a model list, in its order.
 
-    `router.model_list` has them all; in a list that no router has seen, a deployment without
-    `model_info.id` is named by its LiteLLM model.
+    `router.model_list` (since LiteLLM 1.109 `router.registry().all()`) has them all; in a list that
+    no router has seen, a deployment without `model_info.id` is named by its LiteLLM model.
 
     >>> extract_model_ids([{"model_name": "gpt", "litellm_params": {"model": "openai/gpt-4o"}}])
     ['openai/gpt-4o']

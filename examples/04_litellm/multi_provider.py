@@ -26,7 +26,7 @@ async def main() -> None:
                 for i, m in FROM_ELSEWHERE.items()
             ]
         router = Router(model_list=entries)
-        print("deployments:", ", ".join(extract_model_ids(router.model_list)))
+        print("deployments:", ", ".join(extract_model_ids(entries)))
         async with ConduitRoutingStrategy(preferences="cost", seed=1) as strategy:
             ConduitRoutingStrategy.setup_strategy(router, strategy)
             served: Counter[str] = Counter()

@@ -52,6 +52,8 @@ def adaptive(provider: LocalProvider) -> Router | None:
         )
     except (ValueError, TypeError, BadRequestError):
         return None
+    if hasattr(router, "registry"):  # since 1.109
+        return router if router.registry().plugins("adaptive") else None
     return router if getattr(router, "adaptive_routers", None) else None
 
 
