@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import BudgetExceeded, ExecutionError, InvalidInput
+from conduit.core.errors import BudgetExceeded, ExecutionError, InvalidInput, optional_finite
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
 from conduit.core.models import ModelArm, Query
 from conduit.engines.budget import worst_case_usd
@@ -77,6 +77,12 @@ class _Run:
     lost: int = 0
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def ended(self, asking: asyncio.Task[None]) -> None:
+        """Let go of a call; the first error that one had is raised to the caller."""
+        self.under_way.discard(asking)
+        if not asking.cancelled():
+            asking.exception()
+
     def call(self, prompt: Prompt, arm: ModelArm) -> Call:
         """Return what is asked, under the name by which a provider may keep the answer."""
         name = _stable_id(self.router.name, self.grader_name, prompt_hash(prompt), arm.id)
@@ -121,11 +127,15 @@ async def calibrate(
     about to be paid for is noted in the router's store before it is asked for, and what came of it
     after, so a run that was killed goes on where it was without paying twice: an answer that was
     on its way is asked for again only where the provider keeps it under its idempotency key, and
-    is left out elsewhere. `advance` is called after each answer.
+    is left out elsewhere. A prompt that is given twice is asked once. `advance` is called after
+    each answer.
     """
-    asked = [Prompt.of(p) for p in prompts]
+    asked = list({prompt_hash(p): p for p in map(Prompt.of, prompts)}.values())
     if not asked:
         raise InvalidInput("calibration needs prompts", field="prompts")
+    if concurrency < 1:
+        raise InvalidInput("concurrency must be at least 1", field="concurrency")
+    optional_finite(max_usd, "max_usd", low=0.0)
     if grader is None and any(p.expected is None for p in asked):
         raise InvalidInput("give a grader, or an expected answer with every prompt", field="grader")
     await router.start()
@@ -185,7 +195,7 @@ async def _ask_all(
         async with gate:
             asking = asyncio.ensure_future(_ask(run, i, prompts[i], arm))
             run.under_way.add(asking)
-            asking.add_done_callback(run.under_way.discard)
+            asking.add_done_callback(run.ended)
             await asyncio.shield(asking)
             run.advance()
 
@@ -193,6 +203,8 @@ async def _ask_all(
         async with asyncio.TaskGroup() as group:
             for i, arm in pairs:
                 group.create_task(one(i, arm))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # a grader's, or the store's
     finally:
         # The caller gave up, or one call failed: what is on its way is paid for, so it is kept.
         while run.under_way:
@@ -272,7 +284,8 @@ async def _teach(run: _Run, prompts: Sequence[Prompt]) -> None:
 def _row(
     router: str, decision: DecisionRecord, model: str, outcome: Mapping[str, Any], now: float
 ) -> FeedbackRow:
-    key = _stable_id(decision.id, model)
+    # Another answer to the same prompt, of a run that did not resume, revises what was learned.
+    key = _stable_id(decision.id, model, json.dumps(outcome, sort_keys=True))
     failed = outcome.get("error")
     measured: dict[str, Any] = {} if failed else {
         name: outcome.get(name)

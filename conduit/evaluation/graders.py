@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
+from types import CodeType, FunctionType
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -94,7 +96,16 @@ def grader_of(grader: Grader | type | None) -> tuple[str, Grader]:
     if isinstance(grader, type) and not hasattr(grader, "grade"):
         return f"type:{grader.__name__}", by_type(grader)
     name = getattr(grader, "name", None) or getattr(grader, "__name__", type(grader).__name__)
+    if isinstance(grader, FunctionType) and name == "<lambda>":
+        name = f"lambda-{_fingerprint(grader.__code__)}"
     return f"grader:{name}", grader
+
+
+def _fingerprint(code: CodeType) -> str:
+    """Return what tells a function without a name from another one, in every process alike."""
+    said = [code.co_code.hex(), *code.co_names]
+    said += [_fingerprint(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return blake2b("\0".join(said).encode(), digest_size=8).hexdigest()
 
 
 async def graded(grader: Grader, prompt: Prompt, answer: Any, *, model: str) -> float | None:

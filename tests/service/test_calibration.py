@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conduit.core.errors import InvalidInput
 from conduit.core.models import ModelArm, RoutingDecision
+from conduit.engines.bandits.base import QUALITY
 from conduit.engines.executor.base import FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.router import Router
@@ -137,3 +144,88 @@ async def test_the_limit_holds_over_resumed_runs() -> None:
         assert report.stopped_by_budget
         assert provider.spent_usd <= 0.017
         assert report.spent_usd == pytest.approx(provider.spent_usd)
+
+
+@asynccontextmanager
+async def calibrating(asked: list[str]) -> AsyncIterator[Service]:
+    """Give a service of two models whose calls are noted."""
+
+    def answer(model: str, prompt: str) -> str:
+        asked.append(f"{model} {prompt}")
+        return f"answer {len(asked)}"
+
+    async with Service(
+        Router([ModelArm("a"), ModelArm("b")], seed=1, environ={}), FunctionExecutor(answer)
+    ) as service:
+        yield service
+
+
+async def test_a_prompt_that_is_given_twice_is_asked_once() -> None:
+    """Rows that repeat cost nothing, and spoil nothing."""
+    asked: list[str] = []
+    async with calibrating(asked) as service:
+        report = await service.calibrate(["one", "two", "one"], grader=lambda _p, _a: 1.0)
+    assert sorted(asked) == ["a one", "a two", "b one", "b two"]
+    assert (report.prompts, report.complete) == (2, 2)
+
+
+async def test_who_does_not_resume_asks_anew_and_revises() -> None:
+    """Later answers take the place of the earlier ones; they are not learned beside them."""
+    asked: list[str] = []
+    async with calibrating(asked) as service:
+        for grade in (1.0, 0.0):
+            await service.calibrate(
+                ["one"], grader=named("exam", lambda _p, _a, g=grade: g), resume=False
+            )
+            learned = service.router.learner.policy.seen()[0, QUALITY]
+        estimates = (await service.router.route("one")).estimates
+    assert len(asked) == 4
+    assert learned == pytest.approx(1.0)
+    assert estimates["a"].quality < 0.6
+
+
+def named(name: str, grader: Any) -> Any:
+    """Return a grader under a name."""
+    grader.__name__ = name
+    return grader
+
+
+async def test_graders_without_a_name_are_told_apart() -> None:
+    """One lambda's grades are not taken for another's; the same one's are kept."""
+    asked: list[str] = []
+    qualities = []
+    async with calibrating(asked) as service:
+        for grader in (lambda _p, _a: True, lambda _p, _a: False, lambda _p, _a: True):
+            report = await service.calibrate(["one"], grader=grader)
+            qualities.append(report.models[0].quality)
+    assert qualities == [1.0, 0.0, 1.0]
+    assert len(asked) == 4
+
+
+async def test_what_a_grader_raises_comes_out_as_it_is() -> None:
+    """No group around it, and no complaint of the event loop about the other calls."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def broken(prompt: Prompt, _answer: str) -> float:
+        raise LookupError(prompt.text)
+
+    async with calibrating([]) as service:
+        with pytest.raises(LookupError):
+            await service.calibrate(["one", "two", "three"], grader=broken)
+    gc.collect()
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_usd": math.nan}, {"max_usd": -1.0}, {"max_usd": "1"}, {"concurrency": 0}]
+)
+async def test_limits_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    """Nobody is asked under a limit that would not hold."""
+    asked: list[str] = []
+    async with calibrating(asked) as service:
+        with pytest.raises(InvalidInput):
+            await asyncio.wait_for(
+                service.calibrate(["one"], grader=lambda _p, _a: 1.0, **wrong), 5.0
+            )
+    assert asked == []
