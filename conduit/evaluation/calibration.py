@@ -40,22 +40,34 @@ class _Purse:
     spent_usd: float = 0.0
     held_usd: float = 0.0
     empty: bool = False
+    calls: int = 0  # for which something is set aside
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, amount_usd: float | None) -> float | None:
-        """Set the worst case of a call aside; None when it may not be made."""
+    async def take(self, amount_usd: float | None) -> float | None:
+        """Set the worst case of a call aside; None when it may not be made.
+
+        Calls under way cost less than their worst case, so the next may have to wait for them.
+        """
         if self.limit_usd is None:
+            self.calls += 1
             return 0.0
         if amount_usd is None:
             return None
-        if self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
-            self.empty = True
-            return None
+        while self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
+            if self.calls == 0:
+                self.empty = True
+                return None
+            self.settled.clear()
+            await self.settled.wait()
         self.held_usd += amount_usd
+        self.calls += 1
         return amount_usd
 
     def settle(self, held_usd: float, actual_usd: float | None) -> None:
         """Book what a call cost; an unknown cost is booked as its worst case."""
         self.held_usd -= held_usd
+        self.calls -= 1
+        self.settled.set()
         self.spent_usd += held_usd if actual_usd is None else actual_usd
 
 
@@ -193,10 +205,14 @@ async def _ask_all(
 
     async def one(i: int, arm: ModelArm) -> None:
         async with gate:
-            asking = asyncio.ensure_future(_ask(run, i, prompts[i], arm))
-            run.under_way.add(asking)
-            asking.add_done_callback(run.ended)
-            await asyncio.shield(asking)
+            held = await run.purse.take(run.worst_usd(prompts[i], arm))
+            if held is None:
+                run.skipped += 1
+            else:
+                asking = asyncio.ensure_future(_ask(run, i, prompts[i], arm, held))
+                run.under_way.add(asking)
+                asking.add_done_callback(run.ended)
+                await asyncio.shield(asking)
             run.advance()
 
     try:
@@ -211,15 +227,14 @@ async def _ask_all(
             await asyncio.wait(run.under_way)
 
 
-async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm) -> None:
-    held = run.purse.take(run.worst_usd(prompt, arm))
-    if held is None:
-        run.skipped += 1
-        return
+async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm, held_usd: float) -> None:
     store, pair = run.router.store, (run.router.name, prompt_hash(prompt), arm.id, run.grader_name)
-    await store.begin_calibration(*pair)
-    outcome = await _answered(run, prompt, arm)
-    run.purse.settle(held, outcome.get("cost_usd"))
+    outcome: Mapping[str, Any] = {}
+    try:
+        await store.begin_calibration(*pair)
+        outcome = await _answered(run, prompt, arm)
+    finally:
+        run.purse.settle(held_usd, outcome.get("cost_usd"))
     if outcome.get("skip"):
         run.skipped += 1
         await store.drop_calibration(*pair)

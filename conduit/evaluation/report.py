@@ -254,7 +254,7 @@ def _model(
         cost_95=c95,
         latency_s=t,
         latency_95=t95,
-        on_frontier=not beaten,
+        on_frontier=q is not None and not beaten,
         routed_share=None if routed is None else float(routed.share[k]),
     )
 

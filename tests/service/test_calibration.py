@@ -131,6 +131,20 @@ async def test_an_answer_whose_fate_is_unknown_is_not_paid_for_again(tmp_path: P
     await store.close()
 
 
+async def test_calls_wait_for_the_room_that_others_leave() -> None:
+    """What is set aside for calls under way comes back: nothing is skipped that can be paid."""
+    async with LocalProvider(POOL, seed=1) as provider:
+        arms = arms_of(work_of(provider, Path()))
+        service = Service(Router(arms, seed=1, environ={}), PydanticAIExecutor())
+        questions = provider_questions(TOPICS, 20, seed=3)
+        prompts = [Prompt(q.prompt, expected=q.expected) for q in questions]
+        async with service:
+            # Room for the worst case of one answer of the dear model, and no more at once.
+            report = await service.calibrate(prompts, max_usd=0.2, progress=False)
+    assert (report.skipped, report.complete) == (0, 20)
+    assert report.spent_usd == pytest.approx(provider.spent_usd)
+
+
 async def test_the_limit_holds_over_resumed_runs() -> None:
     """What an earlier run paid for the same answers counts against the limit of this one."""
     async with LocalProvider(POOL[:2], seed=1) as provider:
@@ -155,7 +169,12 @@ async def calibrating(asked: list[str]) -> AsyncIterator[Service]:
         return f"answer {len(asked)}"
 
     async with Service(
-        Router([ModelArm("a"), ModelArm("b")], seed=1, environ={}), FunctionExecutor(answer)
+        Router(
+            [ModelArm(m, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0) for m in "ab"],
+            seed=1,
+            environ={},
+        ),
+        FunctionExecutor(answer),
     ) as service:
         yield service
 
@@ -213,6 +232,10 @@ async def test_what_a_grader_raises_comes_out_as_it_is() -> None:
     async with calibrating([]) as service:
         with pytest.raises(LookupError):
             await service.calibrate(["one", "two", "three"], grader=broken)
+        with pytest.raises(LookupError):
+            await asyncio.wait_for(
+                service.calibrate(["four", "five"], grader=broken, max_usd=0.01), 5.0
+            )
     gc.collect()
     assert complaints == []
 
