@@ -24,6 +24,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from conduit.engines.embeddings.base import Rows
 
 WORDS_KEPT: Final = 10_000  # with their pieces, about 2 MB
+UNSEEN: Final = 64  # words to learn from one text; with more, it is quicker to encode it whole
 LONGEST_WORD: Final = 32  # characters; what is longer is seldom a word
 _PARTS: Final = re.compile(rb"[a-z0-9]+|[^a-z0-9]")
 _WORDS: Final = re.compile(  # a Chinese character is a word, as the tokenizer has it too
@@ -107,9 +108,13 @@ class StaticEmbedder:
             words = _WORDS.findall(encodable(text))
         known = self._known
         ids: list[int] = []
+        unseen = 0
         for word in words:
             pieces = known.get(word)
             if pieces is None:
+                unseen += 1
+                if unseen > UNSEEN:
+                    return list(self._encoded(encodable(text)))
                 pieces = self._remembered(word)
             ids += pieces
         return ids

@@ -77,6 +77,15 @@ def test_tokens_are_those_of_the_tokenizer(embedder: StaticEmbedder, text: str) 
     assert embedder._ids(text) == whole
 
 
+@pytest.mark.parametrize("text", ["w{} ", "{}é ", "字{}", "?{}!"])
+def test_many_new_words_are_the_tokenizers_too(text: str) -> None:
+    """A text with more new words than are learned at once has the same tokens, then and later."""
+    fresh = StaticEmbedder()
+    whole = "".join(text.format(i) for i in range(300))
+    expected = wordpiece_once().encode(whole, add_special_tokens=False).ids
+    assert all(fresh._ids(whole) == expected for _ in range(6))
+
+
 def test_a_word_of_many_marks_takes_time_by_its_length(embedder: StaticEmbedder) -> None:
     """Marks without a blank are one word of very many parts; they are not gone over again."""
     began_s = time.thread_time()
