@@ -1,4 +1,4 @@
-"""The comparison as tables: beside DESIGN §9, beside the peers, and all in all."""
+"""The comparison as tables: beside the best peer, and all in all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ def tables(cells: Sequence[Cell], ours: str) -> dict[str, list[Row]]:
     """Return the tables by title; what was not run is left out."""
     board = _Board(cells)
     found = {
-        "Utility of the default policy beside DESIGN §9": beside_design(board, ours),
         "Regret of the default policy beside the best peer": beside_peers(board, ours),
     }
     for setup in SETUPS:
@@ -48,35 +47,6 @@ class _Board:
 
     def get(self, work: Workload, setup: Setup, name: str) -> Found | None:
         return self._found.get((work.title, setup.title, name))
-
-
-def beside_design(board: _Board, ours: str) -> list[Row]:
-    """Return utilities with DESIGN §9's number beside each, and whether it is reached."""
-    rows: list[Row] = []
-    for work in board.workloads:
-        for setup in (PLAIN, BARE, CALIBRATED, Setup(None, 300)):
-            found = board.get(work, setup, ours)
-            if found is None or not work.plain:
-                continue
-            row: Row = {"workload": work.title, "set-up": setup.title}
-            reached = 0
-            for mark in MARKS:
-                utility, target = (
-                    found.per_order("utility", mark),
-                    work.target(mark, setup.calibration),
-                )
-                if utility is None or target is None:
-                    continue
-                ok = round(float(utility.mean()), 3) >= target
-                reached += ok
-                row[f"at {mark:,}"] = _pair(utility, 3)
-                row[f"§9 at {mark:,}"] = f"{target:.3f} " + ("yes" if ok else "no")
-            end = found.per_order("utility", END)
-            row["at the end"] = None if end is None else _pair(end, 3)
-            row["best single"], row["supervised"] = work.best_single, work.supervised
-            row["reached"] = f"{reached} of {len(MARKS)}"
-            rows.append(row)
-    return rows
 
 
 def beside_peers(board: _Board, ours: str) -> list[Row]:
