@@ -99,9 +99,14 @@ def _told(request: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
+def _owner(method: Any) -> Any:
+    """Return the object of a method, which LiteLLM may have wrapped; None for anything else."""
+    return getattr(inspect.unwrap(method), "__self__", None)
+
+
 def _is_of(owner: object, value: Any) -> bool:
-    """Return whether a value is the owner or a method of it, which LiteLLM may have wrapped."""
-    return value is owner or getattr(inspect.unwrap(value), "__self__", None) is owner
+    """Return whether a value is the owner or a method of it."""
+    return value is owner or _owner(value) is owner
 
 
 Recall = Callable[..., Future[Any] | None]
@@ -127,17 +132,23 @@ class Seat(CustomRoutingStrategyBase):
         self._lock = threading.Lock()
         self.usage = Usage(calls_at_once_of(router))
         self._size = len(model_list_of(router))
+        self._strategy = strategy
         # A router may have a core, and may hold the same attribute itself.
         self._holders = [vars(router), vars(core_of(router))]
+        self._before: list[dict[str, Any]] = []
+        self._ours: list[dict[str, Any]] = []
+        self.is_taken = False
+
+    def take(self) -> None:
+        """Sit down: from now on the router asks here, and no other strategy of ours."""
+        self.is_taken = True
+        for other in self._others():
+            other.leave()
         self._before = [{name: h.get(name) for name in REPLACED} for h in self._holders]
         for held in self._before:
             for name, value in held.items():
-                if _is_of(strategy, value):
+                if _is_of(self._strategy, value):
                     held[name] = None  # set by the user, and to go with the strategy
-        self._ours: list[dict[str, Any]] = []
-
-    def take(self) -> None:
-        """Sit down: from now on the router asks here."""
         if has_entry_points(self.router):
             self.router.register_plugin(self)
         else:
@@ -149,8 +160,15 @@ class Seat(CustomRoutingStrategyBase):
                 vars(core)[name] = self._marking(original)
         self._ours = [{name: h.get(name) for name in REPLACED} for h in self._holders]
 
+    def _others(self) -> set[Seat]:
+        """Return the seats of other strategies in the router."""
+        held = [h[name] for h in self._holders for name in REPLACED if h.get(name) is not None]
+        owners = {v if isinstance(v, Seat) else _owner(v) for v in held}
+        return {owner for owner in owners if isinstance(owner, Seat) and owner is not self}
+
     def leave(self) -> None:
         """Give back what was replaced, unless somebody else has replaced it since."""
+        self.is_taken = False
         for holder, before, ours in zip(self._holders, self._before, self._ours, strict=True):
             for name, mine in ours.items():
                 value = holder.get(name)

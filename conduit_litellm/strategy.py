@@ -141,8 +141,9 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
         return strategy
 
     def chooses_for(self, router: Any) -> bool:
-        """Return whether the strategy is set up on a LiteLLM router."""
-        return id(router) in self._seats
+        """Return whether the strategy is set up on a LiteLLM router, and no later one is."""
+        seat = self._seats.get(id(router))
+        return seat is not None and seat.is_taken
 
     def _seat_of(self, router: Any) -> Seat:
         with self._lock:
@@ -150,9 +151,10 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
             if seat is None:
                 self._open()
                 seat = Seat(router, self, self._recall, self._decide, self._pool)
-                seat.take()
                 self._seats[id(router)] = seat
                 self._logger.register()
+            if not seat.is_taken:
+                seat.take()
             return seat
 
     def _open(self) -> None:

@@ -53,6 +53,30 @@ async def test_every_set_up_learns_and_every_cleanup_leaves_nothing(
         assert "conduit_decision_id" not in response._hidden_params
 
 
+@pytest.mark.parametrize("last", [0, 1])
+async def test_the_later_of_two_strategies_chooses(
+    provider: LocalProvider, deploy: Deploy, last: int
+) -> None:
+    """A strategy takes another's place, and may take it back; what they leave is LiteLLM's own."""
+    router = Router(model_list=[deploy("g", "gpt-4o", "a")])
+    first, second = ConduitRoutingStrategy(), ConduitRoutingStrategy()
+    for asked, strategy in enumerate([first, second, first, second, first], start=1):
+        ConduitRoutingStrategy.setup_strategy(router, strategy)
+        assert strategy.chooses_for(router)
+        response = await router.acompletion(model="g", messages=ask("hello"))
+        assert strategy.decision(response).selected_model == "a"
+        assert (
+            sum(s.stats().decisions["a"] for s in (first, second) if s.stats().decisions) == asked
+        )
+    assert not second.chooses_for(router)
+    for strategy in (first, second) if last else (second, first):
+        strategy.cleanup()
+        assert not callbacks_of(strategy)
+    assert not left_in(router)
+    response = await router.acompletion(model="g", messages=ask("without"))
+    assert "conduit_decision_id" not in response._hidden_params
+
+
 async def test_routers_in_one_process_do_not_mix(provider: LocalProvider, deploy: Deploy) -> None:
     """Two routers with groups of one name, each with its strategy: each learns its own calls."""
     routers = [Router(model_list=[deploy("g", "gpt-4o", f"r{k}")]) for k in range(3)]
