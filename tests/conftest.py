@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,16 +64,3 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.chdir(home)
     return home
-
-
-@pytest.fixture(autouse=True, scope="module")
-def litellm_is_tidied() -> Iterator[None]:
-    """Collect the sessions that LiteLLM leaves to the garbage collector after the tests of a file.
-
-    Later they would be held against a test of another file.
-    """
-    yield
-    if "litellm" in sys.modules:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()

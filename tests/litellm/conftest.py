@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import inspect
 import os
 import time
 import warnings
@@ -71,6 +74,32 @@ def untouched_callbacks() -> Iterator[None]:
     """Leave LiteLLM's global lists as they were."""
     yield
     litellm.logging_callback_manager._reset_all_callbacks()
+
+
+@pytest.fixture(autouse=True)
+async def clients_are_closed() -> AsyncIterator[None]:
+    """Close the clients that LiteLLM keeps, in the loop that they were used in.
+
+    It keeps 200 of them, and drops older ones unclosed in the middle of somebody else's test.
+    """
+    yield
+    kept = litellm.in_memory_llm_clients_cache
+    for client in list(kept.cache_dict.values()):
+        close = getattr(client, "aclose", None) or getattr(client, "close", None)
+        with contextlib.suppress(RuntimeError):  # used in a thread, whose loop is closed
+            if close is not None and inspect.isawaitable(closing := close()):
+                await closing
+    await litellm.close_litellm_async_clients()
+    kept.flush_cache()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_is_left_is_collected() -> Iterator[None]:
+    """Collect what LiteLLM left open in threads, before another file's tests begin."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 Deploy = Callable[..., dict[str, Any]]
