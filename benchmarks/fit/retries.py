@@ -29,6 +29,7 @@ RELATED = ("rephrase", "refine", "related")  # what the cosine's mean and deviat
 # The score does not decide on these: what a group's name ends with.
 ELSEWHERE = ("exact", "nobody", "other-user", "late", "translation", "translated", "complaint")
 PRACTICE = 13  # the batch that is only fitted on
+JUDGES = 14  # the batch that only judges
 EMBEDDERS = ("static", "all-MiniLM-L6-v2", "onnx")
 RIDGE = 3.0
 
@@ -44,7 +45,9 @@ def load() -> list[Pair]:
 
 def is_tuned_on(pair: Pair) -> bool:
     """Return whether a pair belongs to the half that is fitted on."""
-    return pair["batch"] == PRACTICE or int(pair["id"], 16) % 2 == 0
+    if pair["batch"] in (PRACTICE, JUDGES):
+        return bool(pair["batch"] == PRACTICE)
+    return int(pair["id"], 16) % 2 == 0
 
 
 def rule_of(pairs: Sequence[Pair], embed: Embed) -> RetryRule:

@@ -1,7 +1,6 @@
 """What two wordings share and what they swap, as the numbers of a logistic score."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
@@ -47,8 +46,6 @@ _WHOLE: Final = 0.99  # share of the earlier matter that is there again
 _MOSTLY: Final = 0.8
 
 _REFERS, _COMPARES = int(Cue.REFERS), int(Cue.COMPARES)  # flags of an enum cost a call each
-
-Words = Counter[int]  # of a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +170,9 @@ def likeness(before: Wording, after: Wording, cosine: float | None) -> Likeness:
     swapped = min(met.lost, met.gained)
     whole = met.shared + met.lost + met.gained
     old, new = before.frame_words(), after.frame_words()
-    gone, come = Counter(old), Counter(new)
-    gone, come = gone - come, come - gone
+    gone, come = _left_over(old, new)
     slot = _slot(old, new, met.mended)
+    lacked, brought = _traits(met.before), _traits(met.after)
     return Likeness(
         common=met.shared / whole if whole else 0.0,
         swapped=swapped,
@@ -183,7 +180,7 @@ def likeness(before: Wording, after: Wording, cosine: float | None) -> Likeness:
         lost=met.lost - swapped,
         frame=in_order(old, new),
         slot=slot,
-        conflict=_both(met, NAME),
+        conflict=bool(lacked & brought & NAME),
         renumbered=any(map(is_number, gone)) and any(map(is_number, come)),
         relabelled=_relabelled(before.label, after.label, old, new),
         reordered=old != new and not gone and not come and _skeleton(old) == _skeleton(new),
@@ -198,12 +195,12 @@ def likeness(before: Wording, after: Wording, cosine: float | None) -> Likeness:
         asked_after_request=before.asks == Asks.ANYTHING != after.asks,
         same_start=old[:1] == new[:1],
         formed=sum(word.weight for word in met.after if word.traits & FORM),
-        other_aspect=_both(met, ASPECT),
-        gained_aspect=_gained(met, ASPECT),
-        lost_aspect=_lost(met, ASPECT),
+        other_aspect=bool(lacked & brought & ASPECT),
+        gained_aspect=bool(brought & ~lacked & ASPECT),
+        lost_aspect=bool(lacked & ~brought & ASPECT),
         refers=bool(after.cues & ~before.cues & _REFERS),
         compares=bool(after.cues & ~before.cues & _COMPARES),
-        gained_name=_gained(met, NAME),
+        gained_name=bool(brought & ~lacked & NAME),
         same_number=met.same_number,
     )
 
@@ -256,24 +253,16 @@ def score_abroad(before: Wording, after: Wording) -> float:
     met = align(mine, yours, alike=ALIKE_ABROAD)
     shorter = met.shared + min(met.lost, met.gained)
     enough = met.shared >= _ABROAD_SHARED and met.shared >= _ABROAD_SHARE * shorter
-    return _ABROAD_SCORE if enough and not _both(met, NUMBER) else 0.0
+    renumbered = _traits(met.before) & _traits(met.after) & NUMBER
+    return _ABROAD_SCORE if enough and not renumbered else 0.0
 
 
-def _both(met: Alignment, trait: int) -> bool:
-    """Return whether words of a trait are left over on both sides."""
-    return any(w.traits & trait for w in met.before) and any(w.traits & trait for w in met.after)
-
-
-def _gained(met: Alignment, trait: int) -> bool:
-    """Return whether only the later query has words of a trait left over."""
-    mine, yours = (any(w.traits & trait for w in words) for words in (met.before, met.after))
-    return yours and not mine
-
-
-def _lost(met: Alignment, trait: int) -> bool:
-    """Return whether only the earlier query has words of a trait left over."""
-    mine, yours = (any(w.traits & trait for w in words) for words in (met.before, met.after))
-    return mine and not yours
+def _traits(words: Sequence[Word]) -> int:
+    """Return the traits that any of the words has."""
+    found = 0
+    for word in words:
+        found |= word.traits
+    return found
 
 
 def _content(cues: Cue) -> bool:
@@ -305,8 +294,19 @@ def _skeleton(frame: Sequence[int]) -> list[int]:
     return [0 if framed & 3 else framed for framed in frame]
 
 
-def _matter(words: Words) -> float:
-    return sum(frame_weight(word) * count for word, count in words.items())
+def _left_over(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the words of either frame that the other lacks; frames are short, lists are fast."""
+    gone, come = [], [*b]
+    for word in a:
+        if word in come:
+            come.remove(word)
+        else:
+            gone.append(word)
+    return gone, come
+
+
+def _matter(words: Sequence[int]) -> float:
+    return sum(map(frame_weight, words))
 
 
 def in_order(a: Sequence[int], b: Sequence[int]) -> float:
@@ -331,8 +331,8 @@ def _slot(a: Sequence[int], b: Sequence[int], mended: int) -> float:
     shorter = min(len(a), len(b))
     head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
     tail = next((i for i in range(shorter - head) if a[-1 - i] != b[-1 - i]), shorter - head)
-    old, new = (Counter(words[head : len(words) - tail]) for words in (a, b))
-    gone, come = _matter(old - new), _matter(new - old)
+    old, new = _left_over(*(words[head : len(words) - tail] for words in (a, b)))
+    gone, come = _matter(old), _matter(new)
     if min(gone, come) <= mended or gone + come - 2 * mended < _SLOT_WEIGHT:
         return 0.0
     return (head + tail) / max(len(a), len(b))
@@ -342,6 +342,7 @@ def _relabelled(size: int, other: int, old: Sequence[int], new: Sequence[int]) -
     """Return whether two queries are one template, "label: slot", with other slots."""
     if size < 2 or size != other or old[:size] != new[:size]:
         return False
-    gone, come = Counter(old[size:]), Counter(new[size:])
+    gone, come = old[size:], new[size:]
     less = min(_matter(gone), _matter(come))
-    return less > 0.0 and _matter(gone & come) < less * _SAME_SLOT
+    both = _matter(gone) - _matter(_left_over(gone, come)[0])
+    return less > 0.0 and both < less * _SAME_SLOT

@@ -4,7 +4,7 @@
 what a provider told of them; `data/pairs.jsonl` holds two queries of one user and whether the
 second tries the first again. Both were written in batches, each before the rules were changed for
 it. Ids are hashes of the content: rules were tuned where the id is even, judged where it is odd.
-What was written for practice, answers of batch 15 and pairs of batch 13, is only tuned on.
+`data/README.md` names the batches that are only tuned on, or only judge.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 DATA = Path(__file__).parent / "data"
 PRACTICE = {"text": 15, "earlier": 13}  # the batch of answers, and of pairs, to learn from
+HALVED = {"text": 14, "earlier": 12}  # of which nothing was shaped on the half that judges
+UNTOUCHED = {"text": (12, 16), "earlier": (14,)}  # that nothing was shaped on
 Row = dict[str, Any]
 
 
@@ -27,9 +29,19 @@ def rows(name: str) -> list[Row]:
 
 def half(row: Row) -> str:
     """Return which half a row belongs to."""
-    if any(name in row and row["batch"] == batch for name, batch in PRACTICE.items()):
+    kind = "text" if "text" in row else "earlier"
+    if row["batch"] == PRACTICE[kind]:
         return "tune"
+    if row["batch"] in UNTOUCHED[kind]:
+        return "judge"
     return "judge" if int(row["id"], 16) % 2 else "tune"
+
+
+def is_untouched(row: Row) -> bool:
+    """Return whether no rule and no weight was made for a row."""
+    kind = "text" if "text" in row else "earlier"
+    halved = row["batch"] == HALVED[kind] and half(row) == "judge"
+    return halved or row["batch"] in UNTOUCHED[kind]
 
 
 class Figures(NamedTuple):

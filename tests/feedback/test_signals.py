@@ -14,15 +14,13 @@ from conduit.core.errors import InvalidInput, ProviderError
 from conduit.feedback import signals
 from conduit.feedback.refusals import refusal_or_apology
 from conduit.feedback.signals import ErrorSignal, detect_error
-from tests.feedback.labelled import Figures, Row, figures, half, rows
+from tests.feedback.labelled import Figures, Row, figures, half, is_untouched, rows
 
 RESPONSES = rows("responses")
 TOLD = (
     "error", "finish_reason", "output_valid", "validation_retries", "tool_failures", "tool_calls",
     "prompt",
 )  # fmt: skip
-
-UNTOUCHED = 12  # see benchmarks/fit/unanswered.py
 
 PROSE = (
     "The town was quiet in the evening. I cannot say why, but people (mostly fishermen) sat on the "
@@ -59,8 +57,8 @@ def test_errors_are_detected_with_precision_and_recall(
 def test_errors_are_detected_on_answers_that_nothing_was_shaped_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """On the batch that no rule or weight was made for, both hold as well."""
-    chosen = [row for row in RESPONSES if row["batch"] == UNTOUCHED]
+    """On the rows that no rule or weight was made for, both hold as well."""
+    chosen = [row for row in RESPONSES if is_untouched(row)]
     result = error_figures(chosen)
     with capsys.disabled():
         sys.stdout.write(f"\nerrors, never shaped on: {result}\n")
