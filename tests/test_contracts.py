@@ -8,11 +8,15 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import grimp
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
@@ -160,3 +164,39 @@ def test_pure_modules_import_the_standard_library_and_numbers_only() -> None:
             if more := imported - known - PURE_ADAPTERS.get(module, set()):
                 strangers[module] = more
     assert strangers == {}
+
+
+# What a declared dependency is sure to bring, by what it is imported as.
+BROUGHT_ALONG = {
+    "dotenv": "pydantic-settings",
+    "openai": "pydantic-ai-slim[openai]",
+    "pydantic_core": "pydantic",
+    "anyio": "openai",
+    "aiohttp": "litellm",
+    "pytest": "conduit.testing is for those who have it",
+}
+
+
+def declared() -> set[str]:
+    """Name the distributions that users get, with the core or with an extra of theirs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    ours = [extras[name] for name in extras if name not in ("dev", "docs", "bench", "all")]
+    listed = [*project["dependencies"], *chain.from_iterable(ours)]
+    return {canonicalize_name(Requirement(each).name) for each in listed}
+
+
+def test_everything_imported_is_a_dependency() -> None:
+    """Nothing is imported that is only there because the tools of the tests brought it along."""
+    graph = grimp.build_graph(
+        "conduit", "conduit_litellm", include_external_packages=True, cache_dir=None
+    )
+    outside = {name for name in graph.modules if graph.is_module_squashed(name)}
+    outside -= {*sys.stdlib_module_names, *BROUGHT_ALONG}
+    found = packages_distributions()
+    strangers = {
+        name
+        for name in outside
+        if declared().isdisjoint(map(canonicalize_name, found.get(name, [name])))
+    }
+    assert strangers == set()

@@ -9,13 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from ssl import SSLContext
 from typing import Any
 
 # Loaded here is what no request then has to wait for: 0.9 s in all.
-import httpcore  # noqa: F401
-from httpx import Response as HTTPResponse
-from httpx import create_ssl_context
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from openai.resources.chat import AsyncChat, AsyncCompletions  # noqa: F401
 from pydantic import PydanticUserError
@@ -49,8 +47,15 @@ from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Mete
 from conduit.engines.executor.readings import Readings, read, response_of
 from conduit.engines.executor.single import TEXT, Form
 
-with suppress(ImportError):  # loaded here too; anyio does not promise that it stays there
-    from anyio._backends import _asyncio  # noqa: F401
+# OpenAI's HTTP library: httpx, or httpx2 from one of its releases on.
+_HTTPX = next(
+    base.__module__.partition(".")[0]
+    for base in DefaultAsyncHttpxClient.__mro__
+    if base.__name__ == "AsyncClient"
+)
+for _loaded_at_first_call in (_HTTPX.replace("httpx", "httpcore"), "anyio._backends._asyncio"):
+    with suppress(ImportError):  # nobody promises that it stays there
+        import_module(_loaded_at_first_call)
 
 MAX_AGENTS = 64  # kept, each with the schemas of one result type and one set of tools
 PARTIAL_EVERY_S = 0.1  # validating partial data at every token is quadratic in its length
@@ -270,7 +275,7 @@ class PydanticAIExecutor:
         self._clients.append(client)
         return client
 
-    async def _note_key(self, response: HTTPResponse) -> None:
+    async def _note_key(self, response: Any) -> None:
         """Note that a provider keeps an answer, which it says by sending the key back."""
         key = response.request.headers.get(IDEMPOTENCY)
         if key is not None and response.headers.get(IDEMPOTENCY) == key:
@@ -280,7 +285,8 @@ class PydanticAIExecutor:
 @cache
 def _tls() -> SSLContext:
     """Return what all clients check certificates by: reading the authorities takes 0.1 s."""
-    return create_ssl_context()
+    context: SSLContext = import_module(_HTTPX).create_ssl_context()
+    return context
 
 
 def _forbid_retries(client: Any) -> None:
