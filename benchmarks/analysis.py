@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from benchmarks import results_page, windows
 from benchmarks.route import texts
+from benchmarks.windows import Floats
 from conduit import ModelArm, Query, Router
 from conduit.core.errors import ConfigurationError
 from conduit.engines import features, heads
@@ -106,23 +106,29 @@ def growth() -> Iterator[dict[str, Any]]:
     """
     analyzer = Analyzer()
 
-    def spent_s(text: str) -> float:
-        return least_s(lambda text: analyzer.analyse_now(Query(text=text)), [text] * 5, 9)
+    def spent_s(given: Sequence[str], rounds: int = 30) -> Floats:
+        """Return the least time of each text; they take turns, so that all meet quiet moments."""
+        took = [
+            [least_s(lambda t: analyzer.analyse_now(Query(text=t)), [t] * 3, 1) for t in given]
+            for _ in range(rounds)
+        ]
+        return np.array(took).min(axis=0)
 
     filler = " ".join(texts(2_000, 90, seed=7))
     assert len(filler) >= LONGEST
-    spent = np.array([spent_s(filler[:n]) for n in WHOLE])
+    spent = spent_s([filler[:n] for n in WHOLE])
     slope, offset, r2 = straight(np.array(WHOLE, float), spent)
     yield line("µs per 1,000 characters, texts read whole", "analysis", slope * 1e9)
     yield line("1 − R² of a straight line, texts read whole", "analysis", 1.0 - r2, 0.05)
-    longer = {n: spent_s(filler[:n]) for n in TENFOLD if n > features.CLIP_CHARS}
-    over = max(s / (offset + slope * n) for n, s in longer.items())
+    cut = np.array([n for n in TENFOLD if n > features.CLIP_CHARS])
+    longer = spent_s([filler[:n] for n in cut])
+    over = float((longer / (offset + slope * cut)).max())
     yield line("times the line, texts longer, the dearest", "analysis", over, 1.0)
-    yield line("1,000,000 characters, CPU ms", "analysis", longer[LONGEST] * 1e3)
+    yield line("1,000,000 characters, CPU ms", "analysis", float(longer[-1]) * 1e3)
     times = {}
     for name, unit in UNITS.items():
-        took = [spent_s((unit * (n // len(unit) + 1))[:n]) for n in TENFOLD]
-        times[name] = max(long / short for short, long in pairwise(took))
+        took = spent_s([(unit * (n // len(unit) + 1))[:n] for n in TENFOLD], rounds=15)
+        times[name] = float((took[1:] / took[:-1]).max())
     worst = max(times, key=lambda name: times[name])
     what = f"analysis, of {', '.join(UNITS)}: {worst}"
     yield line("times as long for ten times the text, the worst", what, times[worst], 12.0)
