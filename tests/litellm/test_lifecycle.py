@@ -199,3 +199,24 @@ def test_importing_the_plugin_loads_nothing_that_waits_for_a_setting() -> None:
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert run.stdout.strip() == "[]"
+
+
+async def test_the_lines_that_users_grep_for(
+    provider: LocalProvider, deploy: Deploy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A decision and its feedback are each told at INFO, what was learned of it at DEBUG."""
+    router = Router(model_list=[deploy("g", "gpt-4o", "a")])
+    with (
+        caplog.at_level("DEBUG", "conduit_litellm"),
+        ConduitRoutingStrategy.setup_strategy(router) as strategy,
+    ):
+        response = await router.acompletion(model="g", messages=ask("hello"))
+        await until(lambda: credited(strategy) == 1)
+        strategy.record_feedback(response, quality_score=0.9)
+    told = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "conduit_litellm"]
+    for level, line, times in (
+        ("INFO", "Conduit selected a for g", 1),
+        ("INFO", "Feedback recorded for a: ", 2),
+        ("DEBUG", "Bandit updated for a ", 2),
+    ):
+        assert sum(at == level and text.startswith(line) for at, text in told) == times
