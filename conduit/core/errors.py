@@ -161,9 +161,12 @@ class AllModelsFailed(ExecutionError):
         self.attempts = tuple(attempts)
 
 
+LEAST_USD = 1e-9  # what is less was left by rounding
+
+
 def _dollars(usd: float) -> str:
     """Return dollars with four decimals, or with two figures where those would say nothing."""
-    return f"${usd:.4f}" if usd == 0.0 or usd >= 0.001 else f"${usd:.2g}"
+    return f"${usd:.4f}" if usd < LEAST_USD or usd >= 0.001 else f"${usd:.2g}"
 
 
 class BudgetExceeded(ConduitError):

@@ -142,7 +142,7 @@ async def calibrate(
     is left out elsewhere. A prompt that is given twice is asked once. `advance` is called after
     each answer.
     """
-    asked = list({prompt_hash(p): p for p in map(Prompt.of, prompts)}.values())
+    asked = distinct(prompts)
     if not asked:
         raise InvalidInput("calibration needs prompts", field="prompts")
     if concurrency < 1:
@@ -266,6 +266,11 @@ async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
     }
 
 
+def distinct(prompts: Iterable[Prompt | str | Mapping[str, Any]]) -> list[Prompt]:
+    """Return the prompts, each once."""
+    return list({prompt_hash(p): p for p in map(Prompt.of, prompts)}.values())
+
+
 def prompt_hash(prompt: Prompt) -> str:
     """Return the name under which a prompt's answers are kept: a hash, never the text."""
     said = repr((prompt.text, prompt.task, str(prompt.expected)))
@@ -361,4 +366,4 @@ def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> C
     )
 
 
-__all__ = ["BudgetExceeded", "CalibrationReport", "calibrate", "prompt_hash"]
+__all__ = ["BudgetExceeded", "CalibrationReport", "calibrate", "distinct", "prompt_hash"]

@@ -25,7 +25,7 @@ from conduit.engines.executor.chain import ChainStream, run_chain, stream_chain
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.leftovers import Leftovers
 from conduit.engines.router import Router
-from conduit.evaluation.calibration import CalibrationReport, calibrate
+from conduit.evaluation.calibration import CalibrationReport, calibrate, distinct
 from conduit.evaluation.graders import Grader, Prompt
 from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
@@ -247,12 +247,13 @@ class Service:
         """
         from conduit.progress import progress_bar
 
-        total = len(prompts) * len(models or self.router.models)
+        asked = distinct(prompts)
+        total = len(asked) * len(models or self.router.models)
         with progress_bar("Calibrating", total, shown=progress) as advance:
             return await calibrate(
                 self.router,
                 self.executor,
-                prompts,
+                asked,
                 grader=grader,
                 models=models,
                 max_usd=max_usd,

@@ -36,8 +36,8 @@ def engine_for(url: DatabaseUrl) -> AsyncEngine:
 def _sqlite_engine(url: DatabaseUrl) -> AsyncEngine:
     if url.in_memory:
         raise ConfigurationError(
-            "sqlite:///:memory: would be lost with each connection; leave database_url out to "
-            "keep everything in memory",
+            "sqlite:///:memory: would be lost with each connection; name a file, or give a "
+            "Router no store, which keeps everything in memory",
             field="database_url",
         )
     if not Path(url.path).absolute().parent.is_dir():

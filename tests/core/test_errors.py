@@ -87,6 +87,11 @@ def test_the_drawing_is_the_tree() -> None:
             {},
             "budget of $1.0000 per user leaves $5e-05",
         ),
+        (
+            BudgetExceeded(limit_usd=1.0, left_usd=1.7e-18, resets_at=None, scope="user"),
+            {},
+            "leaves $0.0000",
+        ),
         (StorageUnavailable("gone"), {}, "gone"),
         (IncompatibleState("no", stored=1, wanted=2), {"stored": 1, "wanted": 2}, "no"),
         (ConfigurationError("no", field="models"), {"field": "models"}, "no"),
