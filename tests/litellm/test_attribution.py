@@ -165,7 +165,7 @@ async def test_an_answer_from_a_cache_teaches_nothing(
     deploy: Deploy, provider: LocalProvider
 ) -> None:
     """LiteLLM's cache answers the second request, and nobody is credited for it."""
-    for package in ("orjson", "soundfile"):
+    for package in ("orjson", "soundfile", "fastapi"):
         pytest.importorskip(package, reason="newer LiteLLM cannot report cache hits without it")
     router = Router(model_list=[deploy("g", "gpt-4o", "a")], cache_responses=True)
     strategy = ConduitRoutingStrategy.setup_strategy(router)
