@@ -21,6 +21,9 @@ from litellm.utils import calculate_max_parallel_requests
 from conduit_litellm.utils import Deployment
 
 
+NAMES = frozenset(("rpm", "tpm", "max_parallel_requests"))
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a deployment may be asked for; None is no limit."""
@@ -34,6 +37,8 @@ class Limits:
         """Read a deployment's limits from where LiteLLM reads them."""
         params = deployment.get("litellm_params") or {}
         places = (deployment, params, deployment.get("model_info") or {})
+        if default_at_once is None and all(NAMES.isdisjoint(place) for place in places):
+            return NONE  # as most are, and each is asked before every decision
         at_once = calculate_max_parallel_requests(
             max_parallel_requests=_number(params, "max_parallel_requests"),  # type: ignore[arg-type]
             rpm=_number(params, "rpm"),  # type: ignore[arg-type]
@@ -41,6 +46,9 @@ class Limits:
             default_max_parallel_requests=default_at_once,
         )
         return cls(_first(places, "rpm"), _first(places, "tpm"), at_once or None)
+
+
+NONE = Limits(None, None, None)
 
 
 class Usage:
@@ -74,6 +82,8 @@ class Usage:
 
     def _reached(self, name: str, deployment: Deployment) -> str | None:
         limits = Limits.of(deployment, self._default_at_once)
+        if limits is NONE:
+            return None
         for what, limit, used in (
             ("rpm", limits.rpm, self._requests[name]),
             ("tpm", limits.tpm, self._tokens[name]),
