@@ -49,11 +49,10 @@ class _Purse:
         Calls under way cost less than their worst case, so the next may have to wait for them.
         """
         if self.limit_usd is None:
-            self.calls += 1
-            return 0.0
-        if amount_usd is None:
+            amount_usd = amount_usd or 0.0
+        elif amount_usd is None:
             return None
-        while self.spent_usd + self.held_usd + amount_usd > self.limit_usd:
+        while self._is_beyond(amount_usd):
             if self.calls == 0:
                 self.empty = True
                 return None
@@ -62,6 +61,10 @@ class _Purse:
         self.held_usd += amount_usd
         self.calls += 1
         return amount_usd
+
+    def _is_beyond(self, amount_usd: float) -> bool:
+        limit = self.limit_usd
+        return limit is not None and self.spent_usd + self.held_usd + amount_usd > limit
 
     def settle(self, held_usd: float, actual_usd: float | None) -> None:
         """Book what a call cost; an unknown cost is booked as its worst case."""
@@ -94,6 +97,13 @@ class _Run:
         self.under_way.discard(asking)
         if not asking.cancelled():
             asking.exception()
+
+    def take(self, i: int, model: str, outcome: Mapping[str, Any]) -> None:
+        """Take an outcome that is paid for; one that could not be graded teaches nothing."""
+        if outcome["quality"] is None:
+            self.skipped += 1
+        else:
+            self.outcomes[i, model] = outcome
 
     def call(self, prompt: Prompt, arm: ModelArm) -> Call:
         """Return what is asked, under the name by which a provider may keep the answer."""
@@ -185,7 +195,7 @@ def _resume(
             kept = run.known.get(pair)
             if kept is not None:
                 outcome = json.loads(kept)
-                run.outcomes[i, arm.id] = outcome
+                run.take(i, arm.id, outcome)
                 paid = outcome.get("cost_usd")
                 run.purse.spent_usd += (run.worst_usd(prompt, arm) or 0.0) if paid is None else paid
                 run.advance()
@@ -240,7 +250,7 @@ async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm, held_usd: float
         await store.drop_calibration(*pair)
         return
     await store.save_calibration(*pair, json.dumps(outcome))
-    run.outcomes[i, arm.id] = outcome
+    run.take(i, arm.id, outcome)
 
 
 async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
@@ -254,10 +264,8 @@ async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
         return {"quality": quality, "error": error.kind, "cost_usd": None}
     r = answer.response
     quality = await graded(run.grader, prompt, answer.data, model=arm.id)
-    if quality is None:
-        return {"skip": "not graded", "cost_usd": r.cost_usd}
     return {
-        "quality": quality,
+        "quality": quality,  # None, where it could not be graded, is paid for as well
         "cost_usd": r.cost_usd,
         "input_tokens": r.input_tokens,
         "output_tokens": r.output_tokens,

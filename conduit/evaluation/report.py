@@ -43,7 +43,7 @@ class CalibrationReport:
     prompts: int
     complete: int  # answered by every model
     spent_usd: float  # for these answers, in earlier runs that were interrupted too
-    skipped: int  # calls that were not made, or failed for a reason that is not the model's
+    skipped: int  # not asked, not graded, or failed for a reason that is not the model's
     lost: int  # calls on their way when a run was killed: paid for, with nothing to show
     stopped_by_budget: bool
     unpriced: tuple[str, ...]  # models that a limit in dollars kept from being asked

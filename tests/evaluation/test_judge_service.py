@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,7 +122,7 @@ async def test_no_request_notices_a_broken_judge(provider: LocalProvider, kind: 
 
 
 async def test_calibration_can_be_graded_by_a_judge(provider: LocalProvider) -> None:
-    """The judge grades all answers but its own family's; what it cannot grade is skipped."""
+    """The judge grades all answers but its own family's; what it cannot grade teaches nothing."""
     router = Router([arm(provider, n) for n in ("one", "two", "umpire")], seed=7, environ={})
     evaluator = judge_at(provider, sample_rate=0.0)
     async with Service(router, PydanticAIExecutor(), evaluator=evaluator) as service:
@@ -131,7 +132,8 @@ async def test_calibration_can_be_graded_by_a_judge(provider: LocalProvider) -> 
         assert evaluator.stats().skipped == {"own_family": 2}
         assert report.skipped == 2
         kept = await router.store.calibrations(router.name, f"grader:{evaluator.name}")
-        assert {model for _, model in kept} == {"one", "two"}
+        graded = {m for (_, m), o in kept.items() if json.loads(o or "")["quality"] is not None}
+        assert graded == {"one", "two"}
 
 
 async def test_a_grader_that_fails_costs_the_calibration_nothing_else(

@@ -179,6 +179,19 @@ async def calibrating(asked: list[str]) -> AsyncIterator[Service]:
         yield service
 
 
+async def test_what_could_not_be_graded_is_paid_for_once() -> None:
+    """A grade of None teaches nothing; the answer stays paid for, and is not asked for again."""
+    asked: list[str] = []
+    grader = named("cautious", lambda _prompt, answer: None if answer == "answer 1" else 1.0)
+    async with calibrating(asked) as service:
+        reports = [await service.calibrate(["one", "two"], grader=grader) for _ in range(2)]
+        learned = service.router.learner.policy.seen()[:, QUALITY].sum()
+    assert len(asked) == 4
+    assert learned == pytest.approx(3.0)
+    assert [(r.skipped, r.complete) for r in reports] == [(1, 1), (1, 1)]
+    assert reports[0].spent_usd == pytest.approx(reports[1].spent_usd) != 0.0
+
+
 async def test_a_prompt_that_is_given_twice_is_asked_once() -> None:
     """Rows that repeat cost nothing, and spoil nothing."""
     asked: list[str] = []
