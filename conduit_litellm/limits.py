@@ -20,7 +20,6 @@ from litellm.utils import calculate_max_parallel_requests
 
 from conduit_litellm.utils import Deployment
 
-
 NAMES = frozenset(("rpm", "tpm", "max_parallel_requests"))
 
 
