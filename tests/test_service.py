@@ -232,10 +232,10 @@ async def test_calibration_stops_before_its_limit(pair: LocalProvider) -> None:
     questions = provider_questions(["capitals"], 30, seed=1)
     prompts = [{"text": q.prompt, "expected": q.expected} for q in questions]
     async with service_of(pair) as service:
-        report = await service.calibrate(prompts, max_usd=0.05)
-        assert pair.spent_usd <= 0.05
+        report = await service.calibrate(prompts, max_usd=0.017)
+        assert pair.spent_usd <= 0.017
         assert report.stopped_by_budget
-        assert report.skipped > 0
+        assert 0 < report.skipped < 60
 
 
 async def test_a_budget_is_never_passed(pair: LocalProvider) -> None:
