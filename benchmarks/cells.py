@@ -304,3 +304,9 @@ def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[floa
     """Return the mean difference over the same orders, and its standard error."""
     difference = ours - theirs
     return float(difference.mean()), float(_se(difference[:, None])[0])
+
+
+def shown(values: NDArray[np.float64], digits: int, *, sign: bool = False) -> str:
+    """Return the mean of the orders and its standard error, for a table."""
+    mean, se = paired(values, np.zeros_like(values))
+    return f"{mean:{'+' if sign else ''}.{digits}f} ± {se:.{digits}f}"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page
-from benchmarks.cells import BARE, BARE_CALIBRATED, CALIBRATED, PLAIN, SEED, Setup, paired
+from benchmarks.cells import BARE, BARE_CALIBRATED, CALIBRATED, PLAIN, SEED, Setup, paired, shown
 from benchmarks.workloads import MARKS, Workload, workloads
 from conduit.evaluation.replay import replay
 
@@ -48,19 +48,13 @@ def rows_of(work: Workload, setup: Setup, orders: int) -> Iterator[dict[str, Any
             "workload": work.title,
             "set-up": setup.title,
             "queries": at,
-            "utility": _shown(reached, 3),
+            "utility": shown(reached, 3),
             "§9": f"{target:.3f}",
             "utility reached": "yes" if round(float(reached.mean()), 3) >= target else "no",
-            "over the best single model, same rows": _shown(gain, 4, sign=True),
+            "over the best single model, same rows": shown(gain, 4, sign=True),
             "§9 over it": f"{wanted:+.4f}",
             "gain reached": _verdict(gain, wanted),
         }
-
-
-def _shown(values: NDArray[np.float64], digits: int, *, sign: bool = False) -> str:
-    mean, se = paired(values, np.zeros_like(values))
-    shown = f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
-    return f"{shown} ± {se:.{digits}f}"
 
 
 def _verdict(values: NDArray[np.float64], wanted: float) -> str:

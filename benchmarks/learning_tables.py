@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cells import BARE, CALIBRATED, PLAIN, Cell, Found, Setup, paired
+from benchmarks.cells import BARE, CALIBRATED, PLAIN, Cell, Found, Setup, paired, shown
 from benchmarks.workloads import MARKS, Workload
 
 Row = dict[str, Any]
@@ -80,9 +80,9 @@ def _beside_best(board: _Board, ours: str, work: Workload, setup: Setup, mark: i
         "workload": work.title,
         "set-up": setup.title,
         "queries": mark,
-        "regret": _pair(own, 1),
+        "regret": shown(own, 1),
         "best peer": best,
-        "its regret": _pair(known[best], 1),
+        "its regret": shown(known[best], 1),
         "difference": f"{difference:+.1f} ± {se:.1f}",
         "required": required,
         "holds": "yes" if holds else "no",
@@ -107,16 +107,10 @@ def everyone(board: _Board, setup: Setup, mark: int | None) -> list[Row]:
             regret = None if found is None else found.per_order("regret", mark)
             utility = None if found is None else found.per_order("utility", mark)
             if regret is not None and utility is not None:
-                row[work.title] = f"{_pair(regret, 1, sign=True)} ({utility.mean():.3f})"
+                row[work.title] = f"{shown(regret, 1, sign=True)} ({utility.mean():.3f})"
         if len(row) > 1:
             rows.append(row)
     return rows
-
-
-def _pair(values: NDArray[np.float64], digits: int, *, sign: bool = False) -> str:
-    mean, se = paired(values, np.zeros_like(values))
-    shown = f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
-    return f"{shown} ± {se:.{digits}f}"
 
 
 def listed(cells: Iterable[Cell]) -> list[Mapping[str, Any]]:

@@ -37,7 +37,7 @@ class Limits:
         params = deployment.get("litellm_params") or {}
         places = (deployment, params, deployment.get("model_info") or {})
         if default_at_once is None and all(NAMES.isdisjoint(place) for place in places):
-            return NONE  # as most are, and each is asked before every decision
+            return cls(None, None, None)  # as most are, and each is asked before every decision
         at_once = calculate_max_parallel_requests(
             max_parallel_requests=_number(params, "max_parallel_requests"),  # type: ignore[arg-type]
             rpm=_number(params, "rpm"),  # type: ignore[arg-type]
@@ -45,9 +45,6 @@ class Limits:
             default_max_parallel_requests=default_at_once,
         )
         return cls(_first(places, "rpm"), _first(places, "tpm"), at_once or None)
-
-
-NONE = Limits(None, None, None)
 
 
 class Usage:
@@ -81,8 +78,6 @@ class Usage:
 
     def _reached(self, name: str, deployment: Deployment) -> str | None:
         limits = Limits.of(deployment, self._default_at_once)
-        if limits is NONE:
-            return None
         for what, limit, used in (
             ("rpm", limits.rpm, self._requests[name]),
             ("tpm", limits.tpm, self._tokens[name]),
