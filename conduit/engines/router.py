@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import date
 from inspect import signature
 from typing import Any, Protocol, Self
@@ -16,7 +18,12 @@ from conduit import telemetry
 from conduit.cache.base import CacheStats, FeatureCache
 from conduit.cache.opening import open_cache
 from conduit.catalogue.pool import arms_of, known_arm
-from conduit.core.errors import ConfigurationError, InvalidInput, unknown_name
+from conduit.core.errors import (
+    ConfigurationError,
+    InvalidInput,
+    StorageUnavailable,
+    unknown_name,
+)
 from conduit.core.events import DecisionRecord, FeedbackRow, LogEntry
 from conduit.core.models import (
     Exclusion,
@@ -42,6 +49,8 @@ from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
 from conduit.engines.rows import Weigher, calibration_rows, key_of, lesson_of, row_of
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
+
+log = logging.getLogger(__name__)
 
 DECISION_TTL_S = 30 * 86_400.0
 
@@ -143,14 +152,21 @@ class Router:
             self._ready = True
 
     async def close(self) -> None:
-        """Write what is queued, save what was learned, and let go of every resource."""
-        await self.flush()
-        if self.durable and self._ready:
-            await self._follower.close()
-        await self.analyzer.close()
-        await self.cache.close()
-        if self._owns_store:
-            await self.store.close()
+        """Write what is queued, save what was learned, and let go of every resource.
+
+        While the database is away, what is queued goes to the journal.
+        """
+        async with AsyncExitStack() as last_first:  # each is let go of, whatever another raises
+            if self._owns_store:
+                last_first.push_async_callback(self.store.close)
+            last_first.push_async_callback(self.cache.close)
+            last_first.push_async_callback(self.analyzer.close)
+            if self.durable and self._ready:
+                last_first.push_async_callback(self._follower.close)
+            try:
+                await self.flush()
+            except StorageUnavailable as error:
+                log.warning("The router closes during an outage: %s", error)
 
     async def flush(self) -> None:
         """Return once every decision made so far is in the store."""

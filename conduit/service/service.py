@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import signature
 from typing import Any, Self, TypeVar
 
@@ -379,16 +379,17 @@ class Service:
         if self._closed:
             return
         self._closed = True
-        await self.desk.flush()
-        if self.evaluator is not None:
-            await self.evaluator.close()  # within its deadline: what it judged is learned below
-        await self.flush()
-        await self.collector.close()
-        await self._leftovers.close()
-        await self.router.close()
-        await self.executor.close()
-        if self._store is not None:
-            await self._store.close()
+        async with AsyncExitStack() as last_first:  # each is let go of, whatever another raises
+            if self._store is not None:
+                last_first.push_async_callback(self._store.close)
+            last_first.push_async_callback(self.executor.close)
+            last_first.push_async_callback(self.router.close)
+            last_first.push_async_callback(self._leftovers.close)
+            last_first.push_async_callback(self.collector.close)
+            await self.desk.flush()
+            if self.evaluator is not None:
+                await self.evaluator.close()  # within its deadline; what it judged is learned then
+            await self.collector.flush()
 
     def close_sync(self) -> None:
         """Close the service, and the event loop that it lived in if that was its own."""

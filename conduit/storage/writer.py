@@ -8,6 +8,7 @@ who is cancelled leaves the commit undisturbed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
@@ -77,6 +78,9 @@ class GroupWriter:
     _lingering: asyncio.TimerHandle | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Event = field(default_factory=asyncio.Event)  # replaced after every group
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)  # look at the database now
+    _looks_begun: int = 0
+    _looks_ended: int = 0
     _writing: asyncio.Task[None] | None = None
     _recovering: asyncio.Task[None] | None = None
     _closed: bool = False
@@ -153,15 +157,30 @@ class GroupWriter:
         return self.journal.depth if self.journal is not None else 0
 
     async def flush(self) -> None:
-        """Return once everything queued is written; raise StorageUnavailable during an outage."""
+        """Return once everything queued is written.
+
+        During an outage the database is asked anew, and StorageUnavailable raised if it is away.
+        """
         self._check_open()
         before = list(self._records)
         if before:
             self._hurry()
         while any(key in self._records for key in before):
             if self.outage is not None:
-                raise StorageUnavailable(self.outage)
+                await self._look()
+            elif self._writing is None or self._writing.done():
+                raise closed()
+            else:
+                await self._turn.wait()
+
+    async def _look(self) -> None:
+        """Return if the database is back now, whenever it was last looked for."""
+        mine = self._looks_begun + 1
+        self._asked.set()
+        while self._looks_ended < mine and self.outage is not None and not self._closed:
             await self._turn.wait()
+        if self.outage is not None:
+            raise StorageUnavailable(self.outage)
 
     async def close(self) -> None:
         """Write what is queued, or journal it, and end the tasks."""
@@ -177,6 +196,8 @@ class GroupWriter:
                 await asyncio.gather(task, return_exceptions=True)
         if self.journal is not None:
             await asyncio.to_thread(self._leave_behind, self.journal)
+        elif self._records:
+            log.warning("%d decisions and answers are lost: %s", len(self._records), self.outage)
 
     def _leave_behind(self, journal: Journal) -> None:
         """Journal what could not be written, so that the next process writes it."""
@@ -213,9 +234,13 @@ class GroupWriter:
             finally:
                 for waiting in group:  # whatever ends this task, nobody waits for ever
                     waiting.resolve(closed())
-                self._turn.set()
-                self._turn = asyncio.Event()
+                self._turned()
             await asyncio.sleep(0)  # those who were answered together may come together again
+
+    def _turned(self) -> None:
+        """Let those look again who wait for something to change."""
+        self._turn.set()
+        self._turn = asyncio.Event()
 
     def _records_go(self) -> bool:
         return self._due and bool(self._records) and self.outage is None
@@ -337,22 +362,33 @@ class GroupWriter:
         if self.journal is not None:
             await asyncio.to_thread(self.journal.adopt)
         while self.outage is not None or self.journaled:
+            self._looks_begun += 1
             try:
                 await self._drain_once()
             except StorageUnavailable as error:
                 if self.outage is None:
                     self._lost(error)
-                await asyncio.sleep(RETRY_S)
+                await self._pause()
             except Exception as error:  # noqa: BLE001  logged, and tried again: nothing is dropped
                 _refusal(error)
-                await asyncio.sleep(RETRY_S)
+                await self._pause()
             else:
                 self._returned()
+
+    async def _pause(self) -> None:
+        """Wait before the next look, unless somebody wants to know now."""
+        self._looks_ended = self._looks_begun
+        self._turned()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_S):
+                await self._asked.wait()
+        self._asked.clear()
 
     def _returned(self) -> None:
         if self.outage is not None:
             log.warning("The database is back")
             self.outage = None
+            self._turned()
             self._hurry()
 
     async def _drain_once(self) -> None:

@@ -32,13 +32,17 @@ class Database:
         self.decisions: dict[str, DecisionRecord] = {}
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.asked = asyncio.Event()  # somebody waits for an answer
+        self.returning = False  # it is back after it said once more that it is away
 
     async def commit(self, batch: Batch) -> Sequence[Result]:
         """Keep a batch."""
+        self.asked.set()
         await self.go_on.wait()
         if self.broken:
             raise RuntimeError("a bug")
         if self.away:
+            self.away = not self.returning
             raise StorageUnavailable(AWAY)
         if any(f.row.kind == "bad" for f in batch.feedback):
             raise InvalidInput("bad")
@@ -208,6 +212,72 @@ async def test_a_full_journal_refuses(database: Database, tmp_path: Path) -> Non
     await until_back(writer)
     assert set(database.rows) == journaled
     await writer.close()
+
+
+async def test_a_flush_asks_the_database_anew(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush fails during an outage, and succeeds as soon as it is over: no look is awaited."""
+    monkeypatch.setattr(module, "RETRY_S", 3600.0)
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    decision = a_decision("r", id="d")
+    await writer.append(a_row(decision, "f", decision=decision))
+    writer.record(decision)
+    async with asyncio.timeout(30):
+        with pytest.raises(StorageUnavailable, match=AWAY):
+            await writer.flush()
+        database.away = False
+        await writer.flush()
+    assert list(database.decisions) == ["d"]
+    await writer.close()
+
+
+async def test_a_flush_does_not_believe_a_look_that_began_before_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that came back while it was being asked is asked once more."""
+    monkeypatch.setattr(module, "RETRY_S", 3600.0)
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    decision = a_decision("r", id="d")
+    await writer.append(a_row(decision, "f", decision=decision))
+    writer.record(decision)
+    with pytest.raises(StorageUnavailable):
+        await writer.flush()  # whoever looks now has the whole hour before it
+    database.go_on.clear()
+    database.asked.clear()
+    early = asyncio.ensure_future(writer.flush())
+    async with asyncio.timeout(30):
+        await database.asked.wait()  # a look is under way, and will say that the database is away
+        late = asyncio.ensure_future(writer.flush())
+        await asyncio.sleep(0)
+        database.returning = True
+        database.go_on.set()
+        with pytest.raises(StorageUnavailable):
+            await early
+        await late
+    assert list(database.decisions) == ["d"]
+    await writer.close()
+
+
+async def test_who_flushes_is_told_when_the_writer_closes(
+    database: Database, tmp_path: Path
+) -> None:
+    """Nobody waits for a database whose writer has gone."""
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    decision = a_decision("r", id="d")
+    await writer.append(a_row(decision, "f", decision=decision))
+    writer.record(decision)
+    database.go_on.clear()
+    database.asked.clear()
+    waiting = asyncio.ensure_future(writer.flush())
+    async with asyncio.timeout(30):
+        await database.asked.wait()
+        await writer.close()
+        with pytest.raises(StorageUnavailable):
+            await waiting
 
 
 async def test_what_a_process_leaves_behind_is_taken_up(database: Database, tmp_path: Path) -> None:
