@@ -1,4 +1,4 @@
-"""What reading a text costs: its parts, its growth with length, its memory, the loop's lag.
+"""What reading a text costs: its parts, its growth, the worst texts, its memory, the loop's lag.
 
     python -m benchmarks.analysis [--quick]
 
@@ -16,25 +16,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 
 from benchmarks import results_page, windows
+from benchmarks.fit.static_embedder import tokenizer
+from benchmarks.hostile import ALPHABETS, WORD_LENGTHS, hostile_text
 from benchmarks.route import texts
 from benchmarks.windows import Floats
 from conduit import ModelArm, Query, Router
 from conduit.core.errors import ConfigurationError
 from conduit.engines import features, heads
 from conduit.engines.analyzer import Analyzer
-from conduit.engines.embeddings.static import StaticEmbedder, wordpiece
+from conduit.engines.embeddings.static import StaticEmbedder
 
 ARMS = [ModelArm(f"a:m{i}", quality=0.5 + 0.05 * i) for i in range(5)]
 SLOW = ("sentence-transformers/all-MiniLM-L6-v2", "onnx")
 CONCURRENT, ROUNDS = 50, 10
 TICK_S = 0.001
 IDLE_S = 5.0
-HOLD_LAG_MS, HOLD_SIGNALS_US = 20.0, 60.0
+HOLD_LAG_MS, HOLD_SIGNALS_US, HOLD_LOOP_MS = 20.0, 60.0, 5.0
+SLOWEST_SHOWN, DRAWN = 3, 7
 WHOLE = tuple(range(250, features.CLIP_CHARS + 1, 250))  # characters
 TENFOLD = (100, 1_000, 10_000, 100_000, 1_000_000)
 LONGEST = TENFOLD[-1]
@@ -80,7 +84,7 @@ def least_s(call: Callable[[str], object], given: Sequence[str], rounds: int = 1
 
 def parts() -> Iterator[dict[str, Any]]:
     """Yield what each part of the analysis of one text costs, in microseconds."""
-    embedder, tokenizer = StaticEmbedder(), wordpiece()
+    embedder, berts = StaticEmbedder(), tokenizer()
     for words in (20, 200):
         given = texts(words, 200, seed=words)
         hold = HOLD_SIGNALS_US if words == 200 else None
@@ -88,7 +92,7 @@ def parts() -> Iterator[dict[str, Any]]:
         yield line(f"{words} words, CPU µs", "surface signals", signals, hold)
         embedding = least_s(lambda text: embedder.embed([text]), given) * 1e6
         yield line(f"{words} words, CPU µs", "static embedding", embedding)
-        tokens = least_s(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, given)
+        tokens = least_s(lambda text: berts.encode(text, add_special_tokens=False).ids, given)
         what = "the tokenizer alone, which model2vec asks for every text"
         yield line(f"{words} words, CPU µs", what, tokens * 1e6)
         read = [features.surface_signals(text) for text in given]
@@ -132,6 +136,35 @@ def growth() -> Iterator[dict[str, Any]]:
     worst = max(times, key=lambda name: times[name])
     what = f"analysis, of {', '.join(UNITS)}: {worst}"
     yield line("times as long for ten times the text, the worst", what, times[worst], 12.0)
+
+
+def hostile() -> Iterator[dict[str, Any]]:
+    """Yield what the texts cost that are made to be slow, the slowest kinds first.
+
+    A whole analysis, the query included, which an event loop waits for. Each draw is a new text
+    and meets an analyzer that has seen no word; of a kind counts the draw that took least.
+    """
+    for chars, lengths in ((features.CLIP_CHARS, WORD_LENGTHS), (LONGEST, WORD_LENGTHS[-1:])):
+        found = {
+            f"{name} in words of {length:,}": hostile_ms(ALPHABETS[name], length, chars)
+            for name in ALPHABETS
+            for length in lengths
+        }
+        figure = f"{chars:,} characters without sense, CPU ms"
+        slowest = sorted(found, key=lambda kind: -found[kind])[:SLOWEST_SHOWN]
+        for place, kind in enumerate(slowest, 1):
+            what = f"analysis, the slowest of {len(found)} kinds, number {place}: {kind}"
+            yield line(figure, what, found[kind], HOLD_LOOP_MS)
+
+
+def hostile_ms(alphabet: str, word_length: int, chars: int) -> float:
+    """Return the CPU milliseconds of the analysis of such a text."""
+    took = []
+    for seed in range(DRAWN):
+        text = hostile_text(alphabet, word_length, Random(seed), chars)
+        analyzer = Analyzer()
+        took.append(least_s(lambda t: analyzer.analyse_now(Query(text=t)), [text], 1))  # noqa: B023
+    return min(took) * 1e3
 
 
 def straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
@@ -249,7 +282,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the routes for memory")
     routes = 20_000 if parser.parse_args().quick else 100_000
     references = list(windows.references())
-    rows = [*parts(), *growth()]
+    rows = [*parts(), *growth(), *hostile()]
     references += windows.references()
     notes = [
         "CPU time of the thread but for lag and wall time; OMP_NUM_THREADS=1.",

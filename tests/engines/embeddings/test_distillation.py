@@ -49,7 +49,7 @@ def test_a_slice_of_the_table_follows_from_the_model() -> None:
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     """One changed byte in a shipped file is a line in the comparison."""
-    for name in (program.TABLE, program.SCALES, program.VOCABULARY):
+    for name in program.FILES:
         (tmp_path / name).write_bytes((program.DATA / name).read_bytes())
     assert not list(program.differences(tmp_path, program.DATA))
     content = bytearray((tmp_path / program.TABLE).read_bytes())

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from conduit.engines.embeddings.static import StaticEmbedder, data_file, encodable, wordpiece
-
-wordpiece_once = cache(wordpiece)
+from benchmarks.fit.static_embedder import FILES, tokenizer
+from conduit.engines.embeddings.static import StaticEmbedder
+from conduit.engines.embeddings.wordpiece import data_file
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +22,7 @@ def embedder() -> StaticEmbedder:
 def test_a_row_is_the_weighted_mean_of_its_tokens(embedder: StaticEmbedder) -> None:
     """An embedding is the sum of scale times row over the tokens, brought to unit length."""
     text = "The enzyme unwinds DNA; the enzyme stops."
-    ids = wordpiece().encode(text, add_special_tokens=False).ids
+    ids = tokenizer().encode(text, add_special_tokens=False).ids
     table = np.load(str(data_file("static-minilm-256.npy")))
     scales = np.load(str(data_file("static-minilm-256.scales.npy")))
     total = sum(scales[token] * table[token].astype(np.float64) for token in ids)
@@ -60,49 +56,6 @@ def test_no_token_is_cut_off(embedder: StaticEmbedder) -> None:
     np.testing.assert_allclose(first, last, atol=1e-5)
 
 
-@given(
-    st.text(
-        st.one_of(
-            st.characters(),
-            st.characters(categories=["Cs"]),
-            st.characters(min_codepoint=0x3300, max_codepoint=0xA100),
-            st.sampled_from(" \n\t\x00ab'?中\u0301\u3000\xa0\u2028"),
-        ),
-        max_size=60,
-    )
-)
-def test_tokens_are_those_of_the_tokenizer(embedder: StaticEmbedder, text: str) -> None:
-    """Splitting a text and remembering its words changes no token."""
-    whole = wordpiece_once().encode(encodable(text), add_special_tokens=False).ids
-    assert embedder._ids(text) == whole
-
-
-@pytest.mark.parametrize("text", ["w{} ", "{}é ", "字{}", "?{}!"])
-def test_many_new_words_are_the_tokenizers_too(text: str) -> None:
-    """A text with more new words than are learned at once has the same tokens, then and later."""
-    fresh = StaticEmbedder()
-    whole = "".join(text.format(i) for i in range(300))
-    expected = wordpiece_once().encode(whole, add_special_tokens=False).ids
-    assert all(fresh._ids(whole) == expected for _ in range(6))
-
-
-def test_a_word_of_many_marks_takes_time_by_its_length(embedder: StaticEmbedder) -> None:
-    """Marks without a blank are one word of very many parts; they are not gone over again."""
-    began_s = time.thread_time()
-    embedder.embed(["?x" * 100_000])
-    assert time.thread_time() - began_s < 5.0  # 0.1 s; by the square of the length, a minute
-
-
-@given(st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])), max_size=100))
-def test_every_text_can_be_encoded(text: str) -> None:
-    """Lone surrogates become question marks; every other text is left as it is."""
-    clean = encodable(text)
-    clean.encode("utf-8")
-    assert len(clean) == len(text)
-    if not any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-        assert clean == text
-
-
 def test_loading_is_small() -> None:
     """In a fresh process it takes less than 40 MB, numpy aside."""
     script = (
@@ -125,5 +78,4 @@ def test_what_ships_is_licensed_and_small() -> None:
     assert "Version 2.0, January 2004" in licence
     assert "all-MiniLM-L6-v2" in notice
     assert "Changes" in notice
-    names = ("static-minilm-256.npy", "static-minilm-256.scales.npy", "vocab.txt")
-    assert sum(len(data_file(name).read_bytes()) for name in names) < 9_000_000
+    assert sum(len(data_file(name).read_bytes()) for name in FILES) < 9_000_000
