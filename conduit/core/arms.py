@@ -7,6 +7,8 @@ from typing import Any
 
 from conduit.core.errors import InvalidInput, optional_finite
 
+MOST = 1e12  # dollars per million tokens, seconds, tokens: beyond it sums lose their digits
+
 
 @dataclass(frozen=True, slots=True)
 class ModelArm:
@@ -28,9 +30,9 @@ class ModelArm:
         if not isinstance(self.id, str) or not self.id.strip():
             raise InvalidInput("a model needs an id", field="id", expected="a non-empty string")
         for name in ("input_usd_per_mtok", "output_usd_per_mtok", "latency_s", "output_tokens"):
-            optional_finite(getattr(self, name), name, low=0.0)
+            optional_finite(getattr(self, name), name, low=0.0, high=MOST)
         optional_finite(self.quality, "quality", low=0.0, high=1.0)
-        optional_finite(self.quality_observations, "quality_observations", low=0.0)
+        optional_finite(self.quality_observations, "quality_observations", low=0.0, high=MOST)
         optional_finite(self.context_window, "context_window", low=1)
 
     @property

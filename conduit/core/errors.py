@@ -257,6 +257,16 @@ def optional_finite(
     return None if value is None else finite(value, field, low=low, high=high)
 
 
+def optional_string(value: object, field: str) -> None:
+    """Refuse what is neither None nor a string with an InvalidInput that names the field."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(
+            f"{field} must be a string, got {type(value).__name__}",
+            field=field,
+            expected="a string",
+        )
+
+
 def _range_words(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return "a finite number"

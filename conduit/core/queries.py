@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conduit.core.errors import InvalidInput, finite, known_fields, optional_finite, unknown_name
+from conduit.core.errors import (
+    InvalidInput,
+    finite,
+    known_fields,
+    optional_finite,
+    optional_string,
+    unknown_name,
+)
 
 MAX_TEXT_CHARS = 1_000_000
 SHOWN_CHARS = 40  # of a prompt, in a repr
@@ -57,10 +64,11 @@ class QueryConstraints:
     allow_unknown_cost: bool = False  # a model without a known price may pass max_cost
 
     def __post_init__(self) -> None:
-        """Refuse limits that are not numbers."""
+        """Refuse limits that are not numbers, and a provider that is no name."""
         optional_finite(self.max_cost, "max_cost", low=0.0)
         optional_finite(self.max_latency, "max_latency", low=0.0)
         optional_finite(self.min_quality, "min_quality", low=0.0, high=1.0)
+        optional_string(self.preferred_provider, "preferred_provider")
 
     @classmethod
     def of(cls, value: QueryConstraints | Mapping[str, Any] | None) -> QueryConstraints | None:
@@ -144,7 +152,7 @@ class Query:
     previous_model: str | None = None
 
     def __post_init__(self) -> None:
-        """Normalise the text, and take preferences and constraints in their short forms too."""
+        """Normalise the text, take short forms of the rest, and refuse what is none of it."""
         text = normalise_text(self.text)
         if text is not self.text:
             object.__setattr__(self, "text", text)
@@ -152,6 +160,14 @@ class Query:
             object.__setattr__(self, "preferences", Preferences.of(self.preferences))
         if self.constraints is not None:
             object.__setattr__(self, "constraints", QueryConstraints.of(self.constraints))
+        for name in ("user_id", "task", "conversation_id", "previous_model"):
+            optional_string(getattr(self, name), name)
+        if self.context is not None and not isinstance(self.context, Mapping):
+            raise InvalidInput(
+                f"context must be a mapping, got {type(self.context).__name__}",
+                field="context",
+                expected="a mapping",
+            )
 
     def __repr__(self) -> str:
         """Show at most 40 characters of the text and none of the context."""

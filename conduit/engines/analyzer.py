@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +15,13 @@ from conduit.cache.base import FeatureCache, MemoryCache, key_maker
 from conduit.core.models import Query, QueryFeatures, Vector
 from conduit.engines import features, heads
 from conduit.engines.embeddings.base import Embedder
+from conduit.engines.embeddings.batcher import BATCH, PATIENCE_S, Batcher
 from conduit.engines.embeddings.named import create_embedder
 
 log = logging.getLogger(__name__)
 
 Embedded = tuple[Vector | None, str | None]  # the row, or why there is none
-BATCH = 32  # texts that a slow embedder takes at once
+UNIT = 1e-3  # a squared length that is nearer to 1 than this is left as it is
 WARN_EVERY = 1000  # failures of the embedder between two warnings
 
 
@@ -42,8 +42,12 @@ class Analyzer:
         *,
         cache: FeatureCache | None = None,
         tables: features.FeatureTables | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """Take an embedder (or its name); without a cache every text is analysed anew."""
+        """Take an embedder (or its name); without a cache every text is analysed anew.
+
+        A slow embedder is waited for no longer than `patience_s`; the query does without it then.
+        """
         self.embedder = create_embedder(embedder)
         self._embedder_id = self.embedder.id
         self.cache: FeatureCache = MemoryCache(max_entries=0) if cache is None else cache
@@ -54,7 +58,7 @@ class Analyzer:
         self._key = key_maker(self.embedder.id, self.schema)
         self.dim = features.VECTOR_DIM
         self.stats = AnalyzerStats()
-        self._batcher: _Batcher | None = None
+        self._batcher = Batcher(self._embed_batch, patience_s=patience_s)
 
     # one query ---------------------------------------------------------------------------------
 
@@ -69,9 +73,11 @@ class Analyzer:
         text = features.clip_text(query.text)
         if not self.embedder.blocking:
             return self._kept(key, self._features(query, text, *self._embedded(text)))
-        if self._batcher is None:
-            self._batcher = _Batcher(self._embed_batch)
-        return self._kept(key, self._features(query, text, *await self._batcher.embed(text)))
+        embedded = await self._batcher.embed(text)
+        if embedded is None:
+            waited_s = self._batcher.patience_s
+            embedded = self._missing(f"the embedder took longer than {waited_s:g} s")
+        return self._kept(key, self._features(query, text, *embedded))
 
     def analyse_now(self, query: Query) -> QueryFeatures:
         """Return the features in this thread, however long the embedder takes."""
@@ -135,17 +141,23 @@ class Analyzer:
     def _embed_batch(self, texts: Sequence[str]) -> list[Embedded]:
         """Return an embedding or the reason for its absence per text; never raises."""
         try:
-            rows = np.asarray(self.embedder.embed(texts), np.float32)
+            # A copy: the embedder may write its next rows where these are.
+            rows = np.array(self.embedder.embed(texts), np.float32)
         except Exception as error:  # noqa: BLE001  a user's embedder may raise anything; counted
             return [self._missing(f"the embedder raised {type(error).__name__}")] * len(texts)
         if rows.shape != (len(texts), self.embedder.dim):
             return [self._missing(f"the embedder returned shape {rows.shape}")] * len(texts)
-        return [
-            (row, None)
-            if math.isfinite(row.dot(row))
-            else self._missing("the embedder returned numbers that are not finite")
-            for row in rows
-        ]
+        return [self._checked(row) for row in rows]
+
+    def _checked(self, row: Vector) -> Embedded:
+        """Return a row at unit length, whatever length the embedder gave it."""
+        if abs(float(np.vdot(row, row)) - 1.0) <= UNIT or not row.any():
+            return row, None
+        wide = row.astype(np.float64)  # the squares of what float32 holds may be beyond it
+        length = math.sqrt(float(wide.dot(wide)))
+        if not math.isfinite(length):
+            return self._missing("the embedder returned numbers that are not finite")
+        return (wide / length).astype(np.float32), None
 
     def _missing(self, reason: str) -> tuple[None, str]:
         if self.stats.degraded % WARN_EVERY == 0:
@@ -172,10 +184,8 @@ class Analyzer:
         )
 
     async def close(self) -> None:
-        """Stop the threads of a slow embedder."""
-        if self._batcher is not None:
-            await self._batcher.close()
-            self._batcher = None
+        """Stop the thread of a slow embedder."""
+        await self._batcher.close()
 
 
 def _queries(texts: Sequence[str], tasks: Sequence[str | None] | None) -> list[Query]:
@@ -185,38 +195,6 @@ def _queries(texts: Sequence[str], tasks: Sequence[str | None] | None) -> list[Q
 
 def _tokens(estimate: int, looked_at: int, length: int) -> int:
     return int(estimate * length / looked_at) if looked_at < length else estimate
-
-
-class _Batcher:
-    """Runs a slow embedder in one thread; what queues up meanwhile goes in one batch."""
-
-    def __init__(self, embed: Callable[[Sequence[str]], list[Embedded]]) -> None:
-        self._embed = embed
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="conduit-embed")
-        self._waiting: list[tuple[str, asyncio.Future[Embedded]]] = []
-        self._worker: asyncio.Task[None] | None = None
-
-    async def embed(self, text: str) -> Embedded:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Embedded] = loop.create_future()
-        self._waiting.append((text, future))
-        if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._work())
-        return await future
-
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            rows = await loop.run_in_executor(self._pool, self._embed, [text for text, _ in batch])
-            for (_, future), row in zip(batch, rows, strict=True):
-                if not future.done():
-                    future.set_result(row)
-
-    async def close(self) -> None:
-        if self._worker is not None:
-            await self._worker
-        self._pool.shutdown(wait=True)
 
 
 __all__ = ["Analyzer", "AnalyzerStats"]

@@ -95,7 +95,7 @@ class Learner:
         self.change_detection = change_detection
         self._make = policy
         self.policy = create_policy(policy, dim)
-        self.rng = np.random.default_rng(seed)
+        self.reseed(seed)
         self.applied = 0
         self._arms = Arms()
         self._changes = ChangeDetector()
@@ -106,7 +106,13 @@ class Learner:
 
     def reseed(self, seed: int | None) -> None:
         """Start the randomness anew; what was learned stays."""
-        self.rng = np.random.default_rng(seed)
+        try:
+            self.rng = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            wanted = "a whole number of at least 0"
+            raise InvalidInput(
+                f"seed must be {wanted}, got {seed!r}", field="seed", expected=wanted, value=seed
+            ) from error
 
     # models --------------------------------------------------------------------------------
 

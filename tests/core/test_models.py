@@ -94,6 +94,23 @@ def test_text_that_can_be_stored_stays_as_it_is(text: str) -> None:
     assert normalise_text(text) == text
 
 
+@pytest.mark.parametrize("value", [3, b"name", ["name"]])
+@pytest.mark.parametrize("field", ["user_id", "task", "conversation_id", "previous_model"])
+def test_names_that_are_no_strings_are_refused(field: str, value: Any) -> None:
+    """A user's number is no id: it would fail where it is hashed, long after the query was made."""
+    with pytest.raises(InvalidInput) as refused:
+        Query("x", **{field: value})
+    assert (refused.value.field, refused.value.expected) == (field, "a string")
+
+
+@pytest.mark.parametrize("value", [3, "prefix_tokens=3", [("prefix_tokens", 3)]])
+def test_a_context_that_is_no_mapping_is_refused(value: Any) -> None:
+    """What is known beside the text has names."""
+    with pytest.raises(InvalidInput) as refused:
+        Query("x", context=value)
+    assert refused.value.field == "context"
+
+
 def test_lone_surrogates_are_replaced() -> None:
     """Half of a surrogate pair cannot be hashed or stored; it becomes a question mark."""
     assert normalise_text("a\ud83cb") == "a?b"
@@ -337,6 +354,7 @@ def test_preferences_that_make_no_sense_are_refused(given_value: Any, field: str
         ({"max_latency": "fast"}, "max_latency"),
         ({"min_quality": 1.5}, "min_quality"),
         ({"max_costs": 1.0}, "max_costs"),
+        ({"preferred_provider": 3}, "preferred_provider"),
         (3, "constraints"),
     ],
 )
@@ -383,6 +401,8 @@ def test_a_model_is_priced_by_both_prices() -> None:
         ("quality", 71),
         ("quality_observations", -1),
         ("latency_s", float("inf")),
+        ("latency_s", 1e300),
+        ("input_usd_per_mtok", 1e300),
         ("output_tokens", "many"),
         ("context_window", 0),
     ],

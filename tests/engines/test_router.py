@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision
 from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Preferences, Query
@@ -55,6 +52,14 @@ def test_a_misspelt_argument_names_the_right_one() -> None:
     """`Router(modles=[...])` fails at once and names `models`."""
     with pytest.raises(TypeError, match="did you mean 'models'"):
         Router(modles=["gpt-4o-mini"])
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "one"])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    """A seed that is no whole number is InvalidInput, at once."""
+    with pytest.raises(InvalidInput, match="seed must be a whole number") as refused:
+        Router([CHEAP, DEAR], seed=seed, environ={})
+    assert refused.value.field == "seed"
 
 
 @pytest.mark.parametrize("name", ["linnucb", "thomson"])
@@ -274,91 +279,6 @@ def test_route_sync_works_inside_and_outside_a_loop() -> None:
 
     assert outside.selected_model in r.learner.models
     assert asyncio.run(inside()) in r.learner.models
-
-
-class Failing:
-    """An embedder that misbehaves in the way it was told."""
-
-    id = "failing"
-    dim = 16
-    blocking = False
-
-    def __init__(self, how: str) -> None:
-        """Remember how to fail."""
-        self.how = how
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Fail."""
-        if self.how == "raises":
-            raise RuntimeError("weights are gone")
-        if self.how == "shape":
-            return np.zeros((len(texts), 3), np.float32)
-        return np.full((len(texts), self.dim), np.nan, np.float32)
-
-
-@pytest.mark.parametrize("how", ["raises", "shape", "nan"])
-async def test_a_failing_embedder_costs_the_embedding_only(
-    how: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The decision is made from surface signals, says so, and nothing wrong is learned."""
-    async with router(embedding_model=Failing(how)) as r:
-        before = r.learner.snapshot().arms
-        decision = await r.route("hello there")
-        assert decision.features.degraded is not None
-        assert "without an embedding" in decision.reasoning
-        await r.feedback(decision, Feedback(quality_score=0.0))
-        after = r.learner.snapshot().arms
-        for model, state in before.items():
-            for name, array in state.items():
-                assert np.array_equal(array, after[model][name])
-        assert r.get_stats().skipped == 1
-        assert r.get_stats().degraded == 1
-    assert len(caplog.records) == 1
-
-
-class Slow:
-    """An embedder that is done with a batch once the event loop has gone on."""
-
-    id = "slow"
-    dim = 16
-    blocking = True
-
-    def __init__(self) -> None:
-        """Count batches, and those during which the loop ran."""
-        self.batches: list[int] = []
-        self.ticked = threading.Event()
-        self.free = 0
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Wait for the loop, which a call from its own thread would hold up."""
-        self.batches.append(len(texts))
-        self.ticked.clear()
-        self.free += self.ticked.wait(2.0)
-        rows = np.ones((len(texts), self.dim), np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-async def test_a_slow_embedder_never_holds_up_the_loop() -> None:
-    """Fifty routes at once, and calibration, share batches in a thread while the loop goes on.
-
-    `benchmarks/analysis.py` has the lag of the loop beside a real sentence transformer.
-    """
-    slow = Slow()
-    async with router(embedding_model=slow) as r:
-
-        async def tick() -> None:
-            while True:
-                slow.ticked.set()
-                await asyncio.sleep(0.001)
-
-        ticking = asyncio.ensure_future(tick())
-        decisions = await asyncio.gather(*(r.route(f"text {i}") for i in range(50)))
-        await r.fit([f"prompt {i}" for i in range(40)], {"a:cheap": np.ones(40)})
-        ticking.cancel()
-        assert len({d.id for d in decisions}) == 50
-        assert max(slow.batches) > 8
-        assert len(slow.batches) < 20
-        assert slow.free == len(slow.batches)
 
 
 @settings(max_examples=60)
