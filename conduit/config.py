@@ -92,7 +92,9 @@ class Settings(BaseSettings):
     prior_observations: Amount = Field(
         30.0, description="how many observations a model's quality prior is worth"
     )
-    seed: int | None = Field(None, description="makes the sequence of choices repeatable")
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="makes the sequence of choices repeatable"
+    )
     router_name: str = Field(
         "default", min_length=1, description="replicas of one name learn together"
     )
@@ -274,8 +276,8 @@ def _config_path(path: str | Path | None, environ: Mapping[str, str]) -> Path | 
 def _file_tier(file: Path) -> _Tier:
     values, lines = _read_yaml(file)
     places = {path: f"{file}:{line}: {_dotted(path)}" for path, line in lines.items()}
-    for name in values:
-        _known(name, "setting", places[name,].removesuffix(name))
+    for name in (path[0] for path in lines if len(path) == 1):  # as written: 1 and yes are keys
+        _known(str(name), "setting", places[name,].removesuffix(str(name)))
     return _Tier({k: v for k, v in values.items() if v is not None}, places)
 
 
@@ -284,8 +286,9 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
     import yaml
 
     lines: dict[tuple[str | int, ...], int] = {}
+    text = _read_text(file)
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None or root.tag == "tag:yaml.org,2002:null":
             return {}, lines
@@ -293,14 +296,27 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
             raise ConfigurationError(f"{file}:1: the file must be a mapping of settings")
         _mark(root, (), file, lines)
         return dict(loader.construct_document(root)), lines
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read ({error})", field="config") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigurationError(f"{file}:{line}: {error.reason}", field="config") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file}: is nested too deep", field="config") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise ConfigurationError(f"{file}:{line}: {error.problem}", field="config") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{file}: {error}", field="config") from None
+
+
+def _read_text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read ({error})", field="config") from error
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{file}:{line}: is not UTF-8", field="config") from None
 
 
 def _mark(

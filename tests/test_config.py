@@ -183,6 +183,10 @@ def test_preferences_are_a_preset_or_weights(given: Any, preferences: Preference
         ("- seed\n", 1, "", "must be a mapping"),
         ("? [seed, cost]\n: 1\n", 1, "", "unhashable key"),
         ("seed: !!python/object:os.system x\n", 1, "", "could not determine a constructor"),
+        ("seed: 1\n1: 2\n", 2, "", "unknown setting '1'"),
+        ("yes: 2\n", 1, "", "unknown setting 'yes'"),
+        ("seed: -1\n", 1, "seed", "greater than or equal to 0"),
+        ("models:\n  - a\n\nseed: \x00\n", 4, "", "special characters"),
     ],
 )
 def test_an_error_in_the_file_names_file_line_and_key(
@@ -264,13 +268,6 @@ def test_a_named_file_that_cannot_be_read_is_an_error(path: str) -> None:
         load_settings(environ={"CONDUIT_CONFIG": path})
 
 
-def test_characters_that_yaml_forbids_are_an_error() -> None:
-    """A control character is named with its file."""
-    write("seed: \x00\n")
-    with pytest.raises(ConfigurationError, match=r"conduit\.yaml: .*special characters"):
-        load_settings(environ={})
-
-
 def test_settings_made_by_hand_take_the_same_forms() -> None:
     """A name, an arm and a mapping of fields are all models of a `Settings`."""
     settings = Settings(models=["a:x", ModelArm("b:y"), {"id": "c:z"}])  # type: ignore[arg-type]
@@ -278,9 +275,16 @@ def test_settings_made_by_hand_take_the_same_forms() -> None:
 
 
 def test_bytes_that_are_no_text_are_an_error() -> None:
-    """A binary file is named as one that cannot be read."""
-    Path("conduit.yaml").write_bytes(b"\xff\xfe\x00seed")
-    with pytest.raises(ConfigurationError, match=r"conduit\.yaml: cannot be read"):
+    """A byte that is no UTF-8 is found in its line."""
+    Path("conduit.yaml").write_bytes(b"seed: 1\n# caf\xe9\n")
+    with pytest.raises(ConfigurationError, match=r"^conduit\.yaml:2: is not UTF-8"):
+        load_settings(environ={})
+
+
+def test_a_file_that_is_nested_without_end_is_an_error() -> None:
+    """Two thousand brackets are no crash of the parser."""
+    write("models: " + "[" * 2_000 + "]" * 2_000)
+    with pytest.raises(ConfigurationError, match=r"^conduit\.yaml: is nested too deep"):
         load_settings(environ={})
 
 
