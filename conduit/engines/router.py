@@ -136,8 +136,12 @@ class Router:
     # life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Load what was learned before."""
-        await self.start()
+        """Load what was learned before; a router that cannot is closed."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from conduit.catalogue.models import provider_key_names
@@ -67,25 +68,25 @@ async def create_service(
     if "log_level" in settings.model_fields_set:  # else the application's own set-up stands
         logging.getLogger("conduit").setLevel(settings.log_level)
     evaluator = evaluator or evaluator_of(settings)
-    store = await _opened_store(settings)
-    router = router_of(settings, store)
-    service = Service(
-        router,
-        executor or executor_of(settings),
-        default_result_type=default_result_type,
-        timeout_s=settings.timeout_s,
-        budgets=(*budgets, *budgets_of(settings)),
-        collector=collector_of(settings, router),
-        store=store,
-        evaluator=evaluator,
-        environment=settings.environment,
-    )
-    try:
+    async with AsyncExitStack() as unless_made:
+        store = await _opened_store(settings)
+        unless_made.push_async_callback(store.close)
+        router = router_of(settings, store)
+        service = Service(
+            router,
+            executor or executor_of(settings),
+            default_result_type=default_result_type,
+            timeout_s=settings.timeout_s,
+            budgets=(*budgets, *budgets_of(settings)),
+            collector=collector_of(settings, router),
+            store=store,
+            evaluator=evaluator,
+            environment=settings.environment,
+        )
+        unless_made.push_async_callback(service.close)
         await router.cache.get("warm-up")  # a Redis that is not there is warned about now
         await router.start()
-    except BaseException:
-        await service.close()
-        raise
+        unless_made.pop_all()
     return service
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from conduit.core.errors import ConfigurationError
+
 T = TypeVar("T")
+
+CLEANING_UP_S = 1.0  # in which what is cancelled with the loop may let go of its connections
 
 
 class HomeLoop:
@@ -20,35 +26,72 @@ class HomeLoop:
         except RuntimeError:
             self._home = None
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._turn = threading.Lock()  # of the thread that starts, drives or stops the loop
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, wherever that is; start one where there is none yet."""
+        try:
+            with self._turn:
+                home = self._usable()
+                if not home.is_running() and self._thread is None:
+                    return home.run_until_complete(work)
+        except BaseException:
+            work.close()  # it may not have begun
+            raise
+        awaited = asyncio.run_coroutine_threadsafe(work, home)
+        try:
+            return awaited.result()
+        except CancelledError:
+            raise ConfigurationError("the service was closed before this ended") from None
+        finally:
+            awaited.cancel()  # who was interrupted does not want it any more
+
+    def _usable(self) -> asyncio.AbstractEventLoop:
+        if self._home is not None and self._process != os.getpid():
+            raise ConfigurationError(
+                "this service was made before the process forked, and its event loop stayed "
+                "behind: make a service in each process"
+            )
         if self._home is None:
-            self.start()
+            self._start()
         home = self._home
         assert home is not None
         if home.is_closed():
-            work.close()
-            raise RuntimeError(
+            raise ConfigurationError(
                 "the event loop in which this service was made has ended; make it with "
                 "create_service_sync(), or use it within that loop"
             )
-        if home.is_running():
-            return asyncio.run_coroutine_threadsafe(work, home).result()
-        return home.run_until_complete(work)
+        return home
 
     def start(self) -> None:
         """Run a loop of our own in a thread."""
-        self._home = asyncio.new_event_loop()
+        with self._turn:
+            self._start()
+
+    def _start(self) -> None:
+        self._home, self._process = asyncio.new_event_loop(), os.getpid()
         self._thread = threading.Thread(
             target=self._home.run_forever, name="conduit-service", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """End the loop of our own, if there is one."""
-        if self._thread is not None and self._home is not None:
-            self._home.call_soon_threadsafe(self._home.stop)
-            self._thread.join()
-            self._home.close()
-            self._thread = None
+        """End the loop of our own, if there is one; nobody waits for what ran in it."""
+        with self._turn:
+            thread, self._thread = self._thread, None
+        if thread is None or self._home is None or self._process != os.getpid():
+            return
+        asyncio.run_coroutine_threadsafe(_others_ended(), self._home).result()
+        self._home.call_soon_threadsafe(self._home.stop)
+        thread.join()
+        self._home.close()
+
+
+async def _others_ended() -> None:
+    """Cancel what else runs in this loop, and let it clean up."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=CLEANING_UP_S)

@@ -188,7 +188,7 @@ class Service:
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
         _refuse_unknown(options, CALL_OPTIONS)
         if self._closed:
-            raise ConfigurationError("this service is closed; make another one")
+            raise closed()
         return Call(prompt, result_type=result_type or self.default_result_type, **options)
 
     def _within(self, timeout_s: float | None) -> float:
@@ -273,9 +273,15 @@ class Service:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self.loop.run(work)
+            return self._at_home(work)
         work.close()
         raise RuntimeError("an event loop is running in this thread: await the coroutine instead")
+
+    def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._closed:  # and perhaps its loop with it
+            work.close()
+            raise closed()
+        return self.loop.run(work)
 
     # feedback ----------------------------------------------------------------------------------
 
@@ -393,18 +399,29 @@ class Service:
 
     def close_sync(self) -> None:
         """Close the service, and the event loop that it lived in if that was its own."""
-        if not self._closed:
-            self.run_sync(self.close())
-        self.loop.stop()
+        try:
+            if not self._closed:
+                self.run_sync(self.close())
+        finally:
+            self.loop.stop()
 
     async def __aenter__(self) -> Self:
-        """Load what was learned before."""
-        await self.router.start()
+        """Load what was learned before; a service that cannot is closed."""
+        try:
+            await self.router.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close the service."""
         await self.close()
+
+
+def closed() -> ConfigurationError:
+    """Return the error of a service that is asked for something after it was closed."""
+    return ConfigurationError("this service is closed; make another one")
 
 
 def _refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

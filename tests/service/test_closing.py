@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conduit.core.errors import StorageUnavailable
+from conduit.core.errors import ConduitError, StorageUnavailable
 from conduit.core.models import ModelArm
 from conduit.engines.executor import FunctionExecutor
+from conduit.engines.router import Router
 from conduit.service import Service, create_service
 from conduit.storage import sqlite
 
@@ -74,3 +76,38 @@ async def test_closing_goes_on_when_a_part_fails(
     assert closed == [True]
     with pytest.raises(StorageUnavailable, match="closed"):
         await service.router.store.flush()
+
+
+@pytest.mark.parametrize("wrong", [{"bandit_algorithm": "nonsense"}, {"timeout_s": -1.0}])
+async def test_a_service_that_cannot_be_made_leaves_nothing_open(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """What was opened for it is closed again: a database has no writer left, and no lock."""
+    before = set(asyncio.all_tasks())
+    with pytest.raises(ConduitError):
+        await create_service(
+            models=[ModelArm("acme:a")],
+            database_url=f"sqlite:///{tmp_path}/conduit.db",
+            journal_path=str(tmp_path / "journal"),
+            **wrong,
+        )
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_service_that_cannot_start_is_closed(tmp_path: Path) -> None:
+    """Entering fails where what was learned cannot be read; nobody would leave it then."""
+    service, closed = await service_in(tmp_path)
+    await service.router.store.close()
+    entering = Service(
+        Router([ModelArm("acme:a")], store=service.router.store, environ={}), service.executor
+    )
+    service.router.store.load_snapshot = _broken  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="unreadable"):
+        async with entering:
+            pass
+    assert closed == [True]
+    await service.close()
+
+
+async def _broken(*_: object, **__: object) -> None:
+    raise OSError("unreadable")
