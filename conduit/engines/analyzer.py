@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.cache.base import FeatureCache, MemoryCache, key_maker
+from conduit.core.errors import InvalidInput
 from conduit.core.models import Query, QueryFeatures, Vector
 from conduit.engines import features, heads
 from conduit.engines.embeddings.base import Embedder
@@ -116,8 +117,11 @@ class Analyzer:
 
     async def analyse_all(
         self, texts: Sequence[str], tasks: Sequence[str | None] | None = None
-    ) -> NDArray[np.float32]:
-        """Return one vector per text, as calibration needs them, without holding up the loop."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return one vector per text, and whether it is whole, without holding up the loop.
+
+        A vector without its embedding means something else: nothing may be learned from it.
+        """
         found: list[QueryFeatures] = []
         queries = _queries(texts, tasks)
         for start in range(0, len(queries), BATCH):
@@ -128,7 +132,7 @@ class Analyzer:
             for query in batch:
                 found.append(await self.analyse(query))
                 await asyncio.sleep(0)
-        return self._stacked(found)
+        return self._stacked(found), np.array([each.degraded is None for each in found], bool)
 
     def _stacked(self, found: Sequence[QueryFeatures]) -> NDArray[np.float32]:
         return np.stack([each.vector for each in found]) if found else np.zeros((0, self.dim), "f4")
@@ -189,7 +193,14 @@ class Analyzer:
 
 
 def _queries(texts: Sequence[str], tasks: Sequence[str | None] | None) -> list[Query]:
+    if isinstance(texts, str):  # its letters would be texts of their own
+        raise InvalidInput("texts must be a list", field="texts", expected="a list of texts")
     labels = tasks if tasks is not None else [None] * len(texts)
+    if len(labels) != len(texts):
+        wanted = f"{len(texts)} entries, one per text"
+        raise InvalidInput(
+            f"tasks must have {wanted}, got {len(labels)}", field="tasks", expected=wanted
+        )
     return [Query(text=text, task=task) for text, task in zip(texts, labels, strict=True)]
 
 

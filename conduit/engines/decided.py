@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from conduit.core.errors import UnknownDecision, finite
+from conduit.core.errors import InvalidInput, UnknownDecision, finite
 from conduit.core.events import DecisionRecord
 from conduit.core.models import RoutingDecision, Vector
 from conduit.engines.gathering import Gathering
@@ -93,6 +93,13 @@ class Decided:
             elsewhere = self._durable and decision.id not in self._recent
             written = record_of if elsewhere else lesson_of
             return written(decision, self.ttl_s), None
+        if not isinstance(decision, str):
+            wanted = "a decision, its id or its receipt"
+            raise InvalidInput(
+                f"feedback is about {wanted}, not {type(decision).__name__}",
+                field="decision",
+                expected=wanted,
+            )
         if receipts.is_receipt(decision):
             return receipts.verify(decision, self._secret, self._clock()), None
         known = self._recent.get(decision)

@@ -37,6 +37,7 @@ from conduit.core.models import (
 )
 from conduit.engines.analyzer import Analyzer
 from conduit.engines.bandits.base import PolicyFactory
+from conduit.engines.bandits.outcomes import only
 from conduit.engines.beginnings import Beginnings
 from conduit.engines.caps import OpinionLimits
 from conduit.engines.constraints import eligible
@@ -403,10 +404,15 @@ class Router:
         *,
         tasks: Sequence[str | None] | None = None,
     ) -> int:
-        """Teach what several models answered to the same texts; return how many outcomes."""
+        """Teach what several models answered to the same texts; return how many outcomes.
+
+        Texts that the embedder fails on teach nothing.
+        """
         if not self._ready:
             await self.start()
-        vectors = await self.analyzer.analyse_all(texts, tasks)
+        vectors, whole = await self.analyzer.analyse_all(texts, tasks)
+        if not whole.all():
+            vectors, outcomes = vectors[whole], only(outcomes, whole, self.learner.models)
         if not self.durable:
             taught = self.learner.fit(vectors, outcomes)
             self._beginnings.fitted(vectors, outcomes)  # it is in no log to rebuild from

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,38 @@ async def test_a_slow_embedder_never_holds_up_the_loop() -> None:
         assert max(slow.batches) > 8
         assert len(slow.batches) < 20
         assert slow.free == len(slow.batches)
+
+
+class FailingOnSome(Failing):
+    """An embedder that cannot read every text."""
+
+    def __init__(self) -> None:
+        """Fail on texts that tell it to."""
+        super().__init__("some")
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return rows that differ, of which some are not finite."""
+        rows = [np.full(self.dim, np.nan if "odd" in t else 1 / 4, np.float32) for t in texts]
+        return np.array(rows)
+
+
+@pytest.mark.parametrize("per_text", [True, False])
+async def test_a_calibration_learns_from_texts_that_were_embedded(per_text: bool) -> None:
+    """A text without its embedding teaches nothing, as in feedback; the others do all they did."""
+    texts = ["one", "odd two", "three", "four is odd"]
+    quality = [0.9, 0.1, 0.8, 0.2]
+    good, all_of_it = slice(0, None, 2), slice(None)
+
+    def said(rows: slice) -> Any:
+        return [{"a:cheap": q} for q in quality[rows]] if per_text else {"a:cheap": quality[rows]}
+
+    some, whole = (router(embedding_model=FailingOnSome()) for _ in range(2))
+    assert await some.fit(texts, said(all_of_it)) == 2
+    assert await whole.fit(texts[good], said(good)) == 2
+    theirs = whole.learner.snapshot().arms["a:cheap"]
+    for name, array in some.learner.snapshot().arms["a:cheap"].items():
+        np.testing.assert_array_equal(array, theirs[name])
+    assert await router(embedding_model=Failing("raises")).fit(texts, said(all_of_it)) == 0
 
 
 class Hanging(Slow):

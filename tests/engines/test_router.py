@@ -54,6 +54,37 @@ def test_a_misspelt_argument_names_the_right_one() -> None:
         Router(modles=["gpt-4o-mini"])
 
 
+@pytest.mark.parametrize(
+    ("texts", "outcomes", "tasks", "field"),
+    [
+        ("ab", {"a:cheap": [0.5, 0.5]}, None, "texts"),
+        (["a", "b"], {"a:cheap": [0.5, 0.5]}, ["summarise"], "tasks"),
+        (["a"], [0.5], None, "outcomes"),
+        (["a"], 0.5, None, "outcomes"),
+        (["a"], {"a:dear": [0.5]}, None, "model"),
+    ],
+)
+async def test_a_calibration_that_makes_no_sense_is_refused(
+    texts: Any, outcomes: Any, tasks: Any, field: str
+) -> None:
+    """What is wrong is named, and nothing is learned."""
+    r = router()
+    with pytest.raises(InvalidInput) as refused:
+        await r.fit(texts, outcomes, tasks=tasks)
+    assert refused.value.field == field
+    assert r.get_stats().outcomes == 0
+
+
+@pytest.mark.parametrize("about", [None, 5, b"id"])
+async def test_feedback_about_nothing_is_refused(about: Any) -> None:
+    """Feedback is about a decision, its id or its receipt."""
+    r = router()
+    with pytest.raises(InvalidInput, match="about a decision, its id or its receipt"):
+        r.feedback_sync(about, Feedback(quality_score=0.5))
+    with pytest.raises(InvalidInput, match="about a decision, its id or its receipt"):
+        await r.feedback(about, Feedback(quality_score=0.5))
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "one"])
 def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
     """A seed that is no whole number is InvalidInput, at once."""

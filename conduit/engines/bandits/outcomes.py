@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from conduit.core.errors import InvalidInput, finite, unknown_name
 from conduit.core.events import (
@@ -77,6 +77,9 @@ def columns_of(
         check_models(outcomes, models)
         given = {m: v if isinstance(v, Mapping) else {"quality": v} for m, v in outcomes.items()}
         return {m: _columns(v, n) for m, v in given.items()}
+    if not isinstance(outcomes, Sequence) or isinstance(outcomes, str):
+        wanted = "a mapping from models, or a list of them"
+        raise InvalidInput(f"outcomes must be {wanted}", field="outcomes", expected=wanted)
     if len(outcomes) != n:
         wanted = f"{n} entries, one per row of X"
         raise InvalidInput(
@@ -84,6 +87,9 @@ def columns_of(
         )
     columns: dict[str, dict[str, Floats]] = {}
     for k, entry in enumerate(outcomes):
+        if not isinstance(entry, Mapping):
+            wanted = "a mapping from models"
+            raise InvalidInput(f"outcomes[{k}] must be {wanted}", field="outcomes", expected=wanted)
         check_models(entry, models)
         for model, seen in entry.items():
             column = columns.setdefault(model, {f: np.full(n, np.nan) for f in FIELDS})
@@ -91,6 +97,12 @@ def columns_of(
                 if value is not None:
                     column[name][k] = finite(value, name, low=0.0, high=MOST[name])
     return columns
+
+
+def only(outcomes: Calibration, rows: NDArray[np.bool_], models: Sequence[str]) -> Calibration:
+    """Return what is said of some of the rows."""
+    columns = columns_of(outcomes, len(rows), models)
+    return {model: {f: c[rows] for f, c in column.items()} for model, column in columns.items()}
 
 
 def check_models(given: Iterable[str], models: Sequence[str]) -> None:
@@ -168,6 +180,6 @@ def _spends(column: Mapping[str, Floats], arm: ModelArm) -> Floats:
 
 
 __all__ = [
-    "Calibration", "Observed", "check_models", "columns_of", "spend_of", "step_of",
+    "Calibration", "Observed", "check_models", "columns_of", "only", "spend_of", "step_of",
     "weights_and_values",
 ]  # fmt: skip
