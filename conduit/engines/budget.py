@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from conduit.core.errors import BudgetExceeded, InvalidInput, finite, unknown_name
+from conduit.core.errors import (
+    BudgetExceeded,
+    InvalidInput,
+    StorageUnavailable,
+    finite,
+    unknown_name,
+)
 from conduit.core.models import ModelArm
+from conduit.engines.bookings import Bookings
 from conduit.engines.pacing import PacedPeriod, Pacer, allowed_usd
 from conduit.storage.base import Store, new_id
 
@@ -116,6 +123,7 @@ class Budgets:
         self._paced: OrderedDict[str, _Paced] = OrderedDict()
         self._since = clock()
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self.bookings = Bookings(store)
 
     async def left_usd(self, user_key: str | None) -> float:
         """Return what the tightest limit leaves now."""
@@ -134,32 +142,50 @@ class Budgets:
     ) -> Hold:
         """Set an amount aside in every limit, or raise BudgetExceeded and set nothing aside.
 
-        A call may take `lasts_s`; what a dead process set aside is free again after that.
+        A call may take `lasts_s`; what a dead process set aside is free again after that. What is
+        set aside for a caller who has gone, or in one limit before another fails, is given back.
         """
         now = self._clock()
         held: list[str] = []
-        for budget in self.budgets:
-            start, end = budget.period(now)
-            identity = new_id(now)
-            async with self._turn:
-                granted = await self._store.reserve(
-                    budget.key(self._router, user_key),
-                    start,
-                    limit_usd=budget.usd,
-                    amount_usd=amount_usd,
-                    reservation_id=identity,
-                    now=now,
-                    expires_at=now + max(self._ttl_s, lasts_s),
-                )
-            if not granted.granted:
-                await self.settle(Hold(ids=tuple(held), amount_usd=amount_usd), 0.0)
-                raise BudgetExceeded(
-                    limit_usd=budget.usd,
-                    left_usd=max(granted.left_usd, 0.0),
-                    resets_at=end,
-                    scope=f"{budget.scope} and {budget.per}" if end else budget.scope,
-                )
-            held.append(identity)
+        reserving = self.bookings.start(self._reserved(held, amount_usd, user_key, now, lasts_s))
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            self.bookings.start(self._given_back(reserving, held))
+            raise
+
+    async def _given_back(self, reserving: asyncio.Task[Hold], held: Sequence[str]) -> None:
+        await asyncio.wait([reserving])
+        await self.settle(Hold(ids=tuple(held), amount_usd=0.0), 0.0)
+
+    async def _reserved(
+        self, held: list[str], amount_usd: float, user_key: str | None, now: float, lasts_s: float
+    ) -> Hold:
+        """Note in `held` what may be set aside, before it is."""
+        try:
+            for budget in self.budgets:
+                start, end = budget.period(now)
+                held.append(new_id(now))
+                async with self._turn:
+                    granted = await self._store.reserve(
+                        budget.key(self._router, user_key),
+                        start,
+                        limit_usd=budget.usd,
+                        amount_usd=amount_usd,
+                        reservation_id=held[-1],
+                        now=now,
+                        expires_at=now + max(self._ttl_s, lasts_s),
+                    )
+                if not granted.granted:
+                    raise BudgetExceeded(
+                        limit_usd=budget.usd,
+                        left_usd=max(granted.left_usd, 0.0),
+                        resets_at=end,
+                        scope=f"{budget.scope} and {budget.per}" if end else budget.scope,
+                    )
+        except (BudgetExceeded, StorageUnavailable):  # the database may have done it, and died
+            await self.settle(Hold(ids=tuple(held), amount_usd=amount_usd), 0.0)
+            raise
         return Hold(ids=tuple(held), amount_usd=amount_usd)
 
     def cost_weight(self, user_key: str | None) -> float | None:
@@ -168,13 +194,16 @@ class Budgets:
         return max((self._paced.get(k, _Paced()).pacer.weight for k in keys), default=None)
 
     async def pace(self, cost_usd: float, user_key: str | None) -> None:
-        """Let the weight of cost follow what one query cost."""
+        """Let the weight of cost follow what one query cost; it stays while nobody can tell."""
         now = self._clock()
         for budget in self.budgets:
             if not budget.pace:
                 continue
             key, (start, end) = budget.key(self._router, user_key), budget.period(now)
-            spend = await self._store.spend(key, start)
+            try:
+                spend = await self._store.spend(key, start)
+            except StorageUnavailable:
+                return
             all_usd = cost_usd if spend is None else spend.spent_usd
             paced = self._paced.setdefault(key, _Paced())
             self._paced.move_to_end(key)
@@ -192,8 +221,11 @@ class Budgets:
             paced.pacer.spent(cost_usd, allowed_usd(budget.usd - all_usd, queries))
 
     async def settle(self, hold: Hold, actual_usd: float | None) -> None:
-        """Book what a call really cost; an unknown cost is booked as the worst case."""
+        """Book what a call really cost; an unknown cost is booked as the worst case.
+
+        While the database is away it is kept, and booked later.
+        """
         spent = hold.amount_usd if actual_usd is None else actual_usd
         for identity in hold.ids:
             async with self._turn:
-                await self._store.settle(identity, spent)
+                await self.bookings.settle(identity, spent)

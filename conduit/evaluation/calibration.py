@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import BudgetExceeded, ExecutionError, InvalidInput, optional_finite
+from conduit.core.errors import (
+    BudgetExceeded,
+    ConfigurationError,
+    ExecutionError,
+    InvalidInput,
+    optional_finite,
+)
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
 from conduit.core.models import ModelArm, Query
 from conduit.engines.budget import worst_case_usd
@@ -87,6 +93,7 @@ class _Run:
     purse: _Purse
     known: dict[tuple[str, str], str | None]
     advance: Advance
+    is_over: Callable[[], bool]
     outcomes: dict[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
     skipped: int = 0
     lost: int = 0
@@ -142,6 +149,7 @@ async def calibrate(
     timeout_s: float = 60.0,
     resume: bool = True,
     advance: Advance = lambda: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> CalibrationReport:
     """Have every model answer every prompt, grade the answers, and teach the router.
 
@@ -150,7 +158,7 @@ async def calibrate(
     after, so a run that was killed goes on where it was without paying twice: an answer that was
     on its way is asked for again only where the provider keeps it under its idempotency key, and
     is left out elsewhere. A prompt that is given twice is asked once. `advance` is called after
-    each answer.
+    each answer. Once `is_over` nothing more is asked for, and ConfigurationError is raised.
     """
     asked = distinct(prompts)
     if not asked:
@@ -176,6 +184,7 @@ async def calibrate(
         purse=_Purse(max_usd),
         known=dict(known),
         advance=advance,
+        is_over=is_over,
     )
     open_pairs = _resume(run, asked, arms)
     await _ask_all(run, asked, open_pairs, concurrency)
@@ -216,6 +225,11 @@ async def _ask_all(
     async def one(i: int, arm: ModelArm) -> None:
         async with gate:
             held = await run.purse.take(run.worst_usd(prompts[i], arm))
+            if run.is_over():
+                raise ConfigurationError(
+                    "the service was closed during its calibration, which goes on where it was "
+                    "when it is run again"
+                )
             if held is None:
                 run.skipped += 1
             else:

@@ -426,6 +426,8 @@ class ArbiterEvaluator:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        if self._budgets is not None:
+            await self._budgets.bookings.close()
         self._gate = self._opening = self._budgets = None
         if self._own_executor and self._executor is not None:
             executor, self._executor = self._executor, None

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from conduit.core.errors import AllModelsFailed, Attempt, ConduitError, StorageUnavailable
+from conduit.core.errors import AllModelsFailed, Attempt, ConduitError
 from conduit.core.models import Query, Response
 from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
@@ -25,13 +27,20 @@ from conduit.feedback.collector import Attempted, FeedbackCollector
 from conduit.service.judging import Judging
 from conduit.service.purse import Purse, afford
 from conduit.service.readings import Tally
-from conduit.service.requests import Request
+from conduit.service.requests import Request, closed
 from conduit.storage.base import ResponseRecord, new_id
 
 log = logging.getLogger("conduit.service")
 
 SETTLE_S = 0.02  # that a caller may wait beyond the deadline until the cost is booked
-SETTLE_AGAIN_S = (0.5, 2.0, 8.0)  # waits, when the database was away
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """Something that closing waits for: who is at it, and what it has set aside."""
+
+    task: asyncio.Task[Any] | None
+    purse: Purse | None = None
 
 
 class Desk:
@@ -55,36 +64,41 @@ class Desk:
         self._health = health
         self._judging = judging
         self._clock = clock
+        self._under_way: dict[str, _UnderWay] = {}
+        self._one_left = asyncio.Event()
+        self._is_shut = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lessons = Gathering(self._learn)
 
     @property
     def waiting(self) -> int:
-        """Return how many requests are still on their way to the log."""
-        return len(self._tasks) + len(self._lessons)
+        """Return how many requests are still on their way to the log and the books."""
+        return len(self._tasks) + len(self._lessons) + len(self._budgets.bookings)
 
     # before the attempts ------------------------------------------------------------------------
 
     async def open(self, query: Query, call: Call, timeout_s: float) -> Request:
         """Decide which models may answer in which order, and set their worst case aside."""
+        if self._is_shut:
+            raise closed()
         self.tally.requests += 1
-        deadline = time.monotonic() + timeout_s
+        identity = self._begin()
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:  # the database may be slow, or an embedder of somebody else's
-                return await self._opened(query, call, timeout_s, deadline)
-        except TimeoutError:
-            self.tally.failed += 1
-            if not limit.expired():
-                raise
-            raise AllModelsFailed(
-                [Attempt(a.id, "not_tried", "no time was left") for a in self._router.models]
-            ) from None
-        except Exception:
-            self.tally.failed += 1
+                return await self._opened(identity, query, call, timeout_s)
+        except BaseException as error:
+            self._end(identity)
+            if isinstance(error, Exception):
+                self.tally.failed += 1
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise AllModelsFailed(
+                    [Attempt(a.id, "not_tried", "no time was left") for a in self._router.models]
+                ) from None
             raise
 
-    async def _opened(self, query: Query, call: Call, timeout_s: float, deadline: float) -> Request:
+    async def _opened(self, identity: str, query: Query, call: Call, timeout_s: float) -> Request:
+        deadline = time.monotonic() + timeout_s
         decision = await self._router.route(
             query,
             unavailable=self._unavailable(),
@@ -101,8 +115,11 @@ class Desk:
                 user_key=user_key(decision.user_id),
                 within_s=timeout_s,
             )
+        if identity not in self._under_way:  # it was given up
+            raise closed()
+        self._under_way[identity].purse = purse
         return Request(
-            id=new_id(self._clock()),
+            id=identity,
             query=query,
             decision=decision,
             arms=arms,
@@ -122,6 +139,8 @@ class Desk:
     async def close(self, request: Request) -> None:
         """Book the money, and hand what the attempts showed to the background."""
         self.tally.ended(request.attempts)
+        if not self._end(request.id):
+            return  # it was given up: that its connection was closed is no fault of a model
         if request.response is not None:
             self._collector.remember(request.id, request.decision, request.response.model)
         if request.attempts:
@@ -130,25 +149,10 @@ class Desk:
             self._judging.offer(request)
         if request.purse is not None:
             # Goes on by itself where the database is slow, or the caller gone.
-            settling = self._spawn(self._settle(request.purse, request.attempts))
+            settling = self._spawn(request.purse.settle(request.attempts))
             left_s = request.deadline - time.monotonic()
-            await asyncio.wait([settling], timeout=max(left_s, SETTLE_S))
-
-    async def _settle(self, purse: Purse, attempts: Sequence[AttemptRecord]) -> None:
-        """Book what was spent; an answer is not lost because the database is away."""
-        try:
-            await purse.settle(attempts)
-        except StorageUnavailable:
-            self._spawn(self._settle_later(purse, attempts))
-
-    async def _settle_later(self, purse: Purse, attempts: Sequence[AttemptRecord]) -> None:
-        for wait_s in SETTLE_AGAIN_S:
-            await asyncio.sleep(wait_s)
-            try:
-                return await purse.settle(attempts)
-            except StorageUnavailable as error:
-                log.warning("What a call cost could not be booked yet: %s", error)
-        log.error("What a call cost was not booked: it counts until its reservation ends")
+            if not _is_leaving():
+                await asyncio.wait([settling], timeout=max(left_s, SETTLE_S))
 
     async def _learn(self, requests: Sequence[Request]) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""
@@ -187,7 +191,66 @@ class Desk:
             log.warning("What a request showed was lost: %s", type(error).__name__)
 
     async def flush(self) -> None:
-        """Return once what every closed request showed is committed."""
+        """Return once what every closed request showed is committed, and its cost is booked."""
+        await self._handed_on()
+        await self._budgets.bookings.flush()
+
+    async def _handed_on(self) -> None:
         await self._lessons.flush()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # the end -----------------------------------------------------------------------------------
+
+    def _begin(self) -> str:
+        identity = new_id(self._clock())
+        self._under_way[identity] = _UnderWay(asyncio.current_task())
+        return identity
+
+    def _end(self, identity: str) -> bool:
+        """Note that something is over; False where it was given up before."""
+        self._one_left.set()
+        return self._under_way.pop(identity, None) is not None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let closing wait for what is done meanwhile."""
+        if self._is_shut:
+            raise closed()
+        identity = self._begin()
+        try:
+            yield
+        finally:
+            self._end(identity)
+
+    async def shut(self, within_s: float) -> None:
+        """Take nothing more in, and wait for what is under way; what takes longer is given up.
+
+        That is booked as its worst case. Whoever closes in the middle of a stream of their own is
+        not waited for.
+        """
+        self._is_shut = True
+        mine = asyncio.current_task()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while any(each.task is not mine for each in self._under_way.values()):
+                    self._one_left.clear()
+                    await self._one_left.wait()
+        given_up = list(self._under_way.values())
+        self._under_way.clear()
+        for each in given_up:
+            for hold in () if each.purse is None else each.purse.holds:
+                await self._budgets.settle(hold, None)
+        if given_up:
+            log.warning("Closing did not wait for %d calls under way", len(given_up))
+
+    async def finish(self) -> None:
+        """Hand on what the requests showed, and book what they cost if the database is there."""
+        await self._handed_on()
+        await self._budgets.bookings.close()
+
+
+def _is_leaving() -> bool:
+    """Return whether the caller has been cancelled, so that nothing should hold them up."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conduit.core.errors import InvalidInput
+from conduit.core.errors import ConfigurationError, InvalidInput
 from conduit.core.models import (
     ModelArm,
     Preferences,
@@ -57,6 +57,11 @@ class Request:
             response=answer.response,
             messages=answer.messages,
         )
+
+
+def closed() -> ConfigurationError:
+    """Return the error of a service that is asked for something after it was closed."""
+    return ConfigurationError("this service is closed; make another one")
 
 
 def query_of(

@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
-from conduit.core.errors import ConfigurationError, InvalidInput, finite, unknown_name
+from conduit.core.errors import InvalidInput, finite, unknown_name
 from conduit.core.models import (
     Feedback,
     ModelArm,
@@ -34,12 +34,13 @@ from conduit.service.desk import Desk
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
 from conduit.service.readings import Health, ServiceStats
-from conduit.service.requests import Request, query_of
+from conduit.service.requests import Request, closed, query_of
 from conduit.storage.base import Ack, Store
 
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 60.0
+CLOSE_S = 5.0  # in which what is under way may still end when a service closes
 # What `complete` and `stream` hand to the executor as it is.
 CALL_OPTIONS = (
     "message_history", "system_prompt", "tools", "toolsets", "model_settings", "deps",
@@ -187,8 +188,6 @@ class Service:
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
         _refuse_unknown(options, CALL_OPTIONS)
-        if self._closed:
-            raise closed()
         return Call(prompt, result_type=result_type or self.default_result_type, **options)
 
     def _within(self, timeout_s: float | None) -> float:
@@ -244,12 +243,16 @@ class Service:
         """Have every model answer every prompt, grade the answers, and start warm.
 
         `grader` is a callable, a pydantic type, or nothing where the prompts say what is expected.
+        When the service closes, it ends with an error after what it was asking for.
         """
         from conduit.progress import progress_bar
 
         asked = distinct(prompts)
         total = len(asked) * len(models or self.router.models)
-        with progress_bar("Calibrating", total, shown=progress) as advance:
+        with (
+            self.desk.at_work(),
+            progress_bar("Calibrating", total, shown=progress) as advance,
+        ):
             return await calibrate(
                 self.router,
                 self.executor,
@@ -262,6 +265,7 @@ class Service:
                 timeout_s=self.timeout_s,
                 resume=resume,
                 advance=advance,
+                is_over=lambda: self._closed,
             )
 
     def complete_sync(self, prompt: str | Sequence[Any], **options: Any) -> RoutingResult[Any]:
@@ -380,22 +384,25 @@ class Service:
     async def close(self) -> None:
         """Finish the background work, save what was learned, and let go of every resource.
 
-        A service that was closed stays closed; closing it again changes nothing.
+        Calls that are under way have five seconds to end, and no new one is taken. A service that
+        was closed stays closed; closing it again changes nothing.
         """
         if self._closed:
             return
         self._closed = True
         async with AsyncExitStack() as last_first:  # each is let go of, whatever another raises
+            last_first.push_async_callback(self.executor.close)  # last: who loses it is not blamed
             if self._store is not None:
                 last_first.push_async_callback(self._store.close)
-            last_first.push_async_callback(self.executor.close)
             last_first.push_async_callback(self.router.close)
             last_first.push_async_callback(self._leftovers.close)
             last_first.push_async_callback(self.collector.close)
-            await self.desk.flush()
+            last_first.push_async_callback(self.collector.flush)
             if self.evaluator is not None:
-                await self.evaluator.close()  # within its deadline; what it judged is learned then
-            await self.collector.flush()
+                # within its deadline; what it judged is learned then
+                last_first.push_async_callback(self.evaluator.close)
+            last_first.push_async_callback(self.desk.finish)
+            await self.desk.shut(CLOSE_S)
 
     def close_sync(self) -> None:
         """Close the service, and the event loop that it lived in if that was its own."""
@@ -417,11 +424,6 @@ class Service:
     async def __aexit__(self, *exc: object) -> None:
         """Close the service."""
         await self.close()
-
-
-def closed() -> ConfigurationError:
-    """Return the error of a service that is asked for something after it was closed."""
-    return ConfigurationError("this service is closed; make another one")
 
 
 def _refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

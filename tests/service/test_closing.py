@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from conduit.core.errors import ConduitError, StorageUnavailable
-from conduit.core.models import ModelArm
+from conduit.core.errors import ConduitError, ConfigurationError, StorageUnavailable
+from conduit.core.models import ModelArm, RoutingResult
+from conduit.engines.budget import Budget
 from conduit.engines.executor import FunctionExecutor
 from conduit.engines.router import Router
 from conduit.service import Service, create_service
+from conduit.service import service as module
 from conduit.storage import sqlite
+from conduit.testing import Fault, FaultKind, LocalProvider, SimulatedModel
 
 
 async def service_in(directory: Path) -> tuple[Service, list[bool]]:
@@ -111,3 +114,104 @@ async def test_a_service_that_cannot_start_is_closed(tmp_path: Path) -> None:
 
 async def _broken(*_: object, **__: object) -> None:
     raise OSError("unreadable")
+
+
+HUNG = SimulatedModel("hung", 1.0, 1.0, fault=Fault(FaultKind.SLOW_HEADERS, delay_s=3600.0))
+
+
+async def test_what_is_under_way_ends_before_a_service_does(tmp_path: Path) -> None:
+    """An answer, a batch, a stream and a calibration come to their end; nothing new begins."""
+    before = set(asyncio.all_tasks())
+    asked, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def answer(model: str, prompt: str) -> str:
+        asked.release()
+        await go_on.wait()
+        return f"an answer to {prompt}"
+
+    service = await create_service(
+        models=[ModelArm("acme:a")],
+        database_url=f"sqlite:///{tmp_path}/conduit.db",
+        executor=FunctionExecutor(answer),
+        timeout_s=3600.0,
+    )
+
+    async def read() -> str:
+        async with service.stream("streamed") as stream:
+            return "".join([piece async for piece in stream])
+
+    questions = [{"text": f"calibration {n}", "expected": "an"} for n in range(3)]
+    one = asyncio.ensure_future(service.complete("one"))
+    batch = asyncio.ensure_future(
+        service.complete_batch(["first", "second"], concurrency=1, progress=False)
+    )
+    stream = asyncio.ensure_future(read())
+    calibration = asyncio.ensure_future(service.calibrate(questions, concurrency=1, progress=False))
+    async with asyncio.timeout(60):
+        for _ in range(4):
+            await asked.acquire()
+        closing = asyncio.ensure_future(service.close())
+        await asyncio.sleep(0)
+        with pytest.raises(ConfigurationError, match="closed"):
+            await service.complete("too late")
+        go_on.set()
+        assert (await one).data == "an answer to one"
+        assert await stream == "an answer to streamed"
+        first, second = await batch
+        assert isinstance(first, RoutingResult)
+        assert isinstance(second, ConfigurationError)
+        with pytest.raises(ConfigurationError, match="goes on where it was"):
+            await calibration
+        await closing
+    assert asyncio.all_tasks() <= before
+    kept = sqlite3.connect(tmp_path / "conduit.db")
+    assert kept.execute("SELECT count(*) FROM responses WHERE error IS NULL").fetchone() == (3,)
+    assert kept.execute("SELECT count(*) FROM calibrations WHERE outcome <> ''").fetchone() == (1,)
+    kept.close()
+
+
+async def test_what_does_not_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call whose provider hangs fails when the service closes; its model is not blamed."""
+    monkeypatch.setattr(module, "CLOSE_S", 0.01)
+    async with LocalProvider([HUNG]) as provider:
+        service = await create_service(
+            models=list(provider.arms),
+            database_url=f"sqlite:///{tmp_path}/conduit.db",
+            budgets=[Budget(1.0, per="total")],
+            timeout_s=3600.0,
+        )
+        asking = asyncio.ensure_future(service.complete("hello"))
+        calibrating = asyncio.ensure_future(
+            service.calibrate([{"text": "hello", "expected": "x"}], progress=False)
+        )
+        async with asyncio.timeout(60):
+            while len(provider.requests) < 2:  # noqa: ASYNC110  they are on their way
+                await asyncio.sleep(0.01)
+            await service.close()
+            with pytest.raises(ConduitError):
+                await asking
+            with pytest.raises(ConduitError):
+                await calibrating
+    kept = sqlite3.connect(tmp_path / "conduit.db")
+    assert kept.execute("SELECT count(*) FROM feedback").fetchone() == (0,)
+    assert kept.execute("SELECT count(*) FROM calibrations WHERE outcome <> ''").fetchone() == (0,)
+    ((spent, reserved),) = kept.execute("SELECT spent_usd, reserved_usd FROM budgets").fetchall()
+    assert spent > 0.0  # the worst case: nobody knows what the provider asks for
+    assert reserved == pytest.approx(0.0)
+    kept.close()
+
+
+async def test_closing_within_ones_own_stream_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads a stream and closes the service in the middle would wait for themselves."""
+    monkeypatch.setattr(module, "CLOSE_S", 3600.0)
+    service, closed = await service_in(tmp_path)
+    async with asyncio.timeout(60):
+        async with service.stream("a question") as stream:
+            async for _ in stream:
+                break
+            await service.close()
+    assert closed == [True]
