@@ -26,7 +26,7 @@ from conduit.core.errors import (
     optional_finite,
 )
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
-from conduit.core.models import ModelArm, Query
+from conduit.core.models import ModelArm
 from conduit.engines.budget import worst_case_usd
 from conduit.engines.executor.base import Call, Executor
 from conduit.engines.executor.failures import meaning
@@ -188,8 +188,11 @@ async def calibrate(
     )
     open_pairs = _resume(run, asked, arms)
     await _ask_all(run, asked, open_pairs, concurrency)
-    await _teach(run, asked)
-    return _report(run, asked, arms)
+    vectors, whole = await router.analyzer.analyse_all(
+        [prompt.text for prompt in asked], [prompt.task for prompt in asked]
+    )
+    await _teach(run, asked, vectors, whole)
+    return _report(run, asked, arms, vectors)
 
 
 def _resume(
@@ -299,20 +302,24 @@ def prompt_hash(prompt: Prompt) -> str:
     return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-async def _teach(run: _Run, prompts: Sequence[Prompt]) -> None:
+async def _teach(
+    run: _Run,
+    prompts: Sequence[Prompt],
+    vectors: NDArray[np.float32],
+    whole: NDArray[np.bool_],
+) -> None:
     """Write the outcomes to the log; a second time changes nothing."""
     rows = []
     router, now = run.router, time.time()
-    for i, prompt in enumerate(prompts):
-        features = await router.analyzer.analyse(Query(text=prompt.text, task=prompt.task))
-        if features.degraded is not None:
-            continue
+    schema = router.analyzer.schema
+    for i in np.flatnonzero(whole).tolist():
+        prompt = prompts[i]
         decision = DecisionRecord(
-            id=_stable_id(router.name, run.grader_name, features.schema, prompt_hash(prompt)),
+            id=_stable_id(router.name, run.grader_name, schema, prompt_hash(prompt)),
             router=router.name,
             model=router.learner.models[0],
-            x=features.vector,
-            schema=features.schema,
+            x=vectors[i],
+            schema=schema,
             created_at=now,
             expires_at=now + router.decision_ttl_s,
         )
@@ -357,7 +364,12 @@ def _stable_id(*parts: str) -> str:
     return str(uuid.UUID(bytes=digest, version=5))
 
 
-def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> CalibrationReport:
+def _report(
+    run: _Run,
+    prompts: Sequence[Prompt],
+    arms: Sequence[ModelArm],
+    vectors: NDArray[np.float32],
+) -> CalibrationReport:
     full = [i for i in range(len(prompts)) if all((i, a.id) in run.outcomes for a in arms)]
 
     def column(name: str) -> NDArray[np.float64]:
@@ -369,16 +381,13 @@ def _report(run: _Run, prompts: Sequence[Prompt], arms: Sequence[ModelArm]) -> C
                 grid[i, where[0]] = value
         return grid
 
-    vectors = run.router.analyzer.vectors(
-        [prompts[i].text for i in full], [prompts[i].task for i in full]
-    )
     return report_of(
         arms,
         quality=column("quality"),
         cost_usd=column("cost_usd"),
         latency_s=column("latency_s"),
         complete=full,
-        vectors=vectors,
+        vectors=vectors[full],
         preferences=run.router.preferences,
         spent_usd=run.purse.spent_usd,
         skipped=run.skipped,

@@ -6,15 +6,18 @@ import asyncio
 import gc
 import json
 import math
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from conduit.core.errors import InvalidInput
 from conduit.core.models import ModelArm, RoutingDecision
@@ -214,6 +217,34 @@ async def test_who_does_not_resume_asks_anew_and_revises() -> None:
     assert len(asked) == 4
     assert learned == pytest.approx(1.0)
     assert estimates["a"].quality < 0.6
+
+
+class Noting:
+    """A slow embedder that notes in which threads it is called."""
+
+    id = "noting"
+    dim = 16
+    blocking = True
+
+    def __init__(self) -> None:
+        """Note nothing yet."""
+        self.threads: set[int] = set()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Note the thread."""
+        self.threads.add(threading.get_ident())
+        return np.full((len(texts), self.dim), 0.25, np.float32)
+
+
+async def test_a_slow_embedder_holds_up_no_loop_while_its_router_is_calibrated() -> None:
+    """From the first question to the report, every prompt is embedded in the embedder's thread."""
+    embedder = Noting()
+    router = Router(["a", "b"], embedding_model=embedder, environ={})
+    async with Service(router, FunctionExecutor(lambda _m, _p: "answer")) as service:
+        report = await service.calibrate(["one", "two"], grader=lambda _p, _a: 1.0)
+    assert report.complete == 2
+    assert len(embedder.threads) == 1
+    assert threading.get_ident() not in embedder.threads
 
 
 def named(name: str, grader: Any) -> Any:
