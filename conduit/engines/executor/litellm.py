@@ -27,6 +27,7 @@ from conduit.engines.executor.base import (
     guarded,
 )
 from conduit.engines.executor.chat import Form, Talk, Told, Usage
+from conduit.engines.executor.homes import Homes
 from conduit.engines.executor.readings import cost_usd
 
 MAX_CONNECTIONS = 1_000
@@ -90,6 +91,39 @@ def _imported() -> ModuleType:
     return litellm
 
 
+class _Connections:
+    """What one event loop has opened, and the calls that it has left."""
+
+    def __init__(self) -> None:
+        self.http_timeout_s = next(HTTP_TIMEOUTS_S)
+        self._session: Any = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def opened(self) -> Any:
+        """Return the connections, which a caller may have closed."""
+        import aiohttp
+
+        if self._session is None or self._session.closed:
+            self.http_timeout_s = next(HTTP_TIMEOUTS_S)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def leave(self, asking: asyncio.Task[Any]) -> None:
+        """Own a call that nobody waits for any more."""
+        leaving = asyncio.create_task(_left(asking))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Wait for the calls that were left, and close the connections."""
+        await asyncio.gather(*self._leaving)
+        if self._session is not None:
+            await self._session.close()
+
+
 class LiteLLMExecutor:
     """Calls any model that LiteLLM knows, and any server that speaks OpenAI's protocol.
 
@@ -107,10 +141,7 @@ class LiteLLMExecutor:
         self._litellm = _imported()
         self._resolve = resolve
         self._api_key = api_key
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._session: Any = None
-        self._http_timeout_s = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._homes = Homes(_Connections)
 
     def __repr__(self) -> str:
         """Show no address and no key."""
@@ -171,9 +202,7 @@ class LiteLLMExecutor:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            leaving = asyncio.create_task(_left(asking))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._homes.here().leave(asking)
             raise
 
     async def _next(self, talk: Talk, stream: Any) -> Any:
@@ -200,14 +229,15 @@ class LiteLLMExecutor:
         return Talk(arm, call, name=name, form=form, takes_schema=takes_schema, price=self._price)
 
     def _arguments(self, talk: Talk) -> dict[str, Any]:
-        session = self._shared_session()
+        here = self._homes.here()
+        session = here.opened()
         arm, settings = talk.arm, dict(talk.call.model_settings or {})
         if "stop_sequences" in settings:
             settings["stop"] = settings.pop("stop_sequences")
         arguments: dict[str, Any] = {
             "model": talk.name,
             "messages": talk.messages,
-            "timeout": self._http_timeout_s,
+            "timeout": here.http_timeout_s,
             "num_retries": 0,
             "max_retries": 0,
             "shared_session": session,
@@ -222,26 +252,11 @@ class LiteLLMExecutor:
             arguments["_skip_mcp_handler"] = True  # else tools need the package `mcp`
         return arguments
 
-    def _shared_session(self) -> Any:
-        """Return the connections of this executor on the running loop."""
-        import aiohttp
-
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._session.closed or self._loop is not loop:
-            self._loop = loop
-            self._http_timeout_s = next(HTTP_TIMEOUTS_S)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
     async def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
-        await asyncio.gather(*self._leaving)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close the connections of this event loop; a later call opens new ones."""
+        left = self._homes.leave()
+        if left is not None:
+            await left.close()
 
     def _price(self, arm: ModelArm, reply: Told) -> float | None:
         known = cost_usd(arm, reply)

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from ssl import SSLContext
@@ -43,6 +43,7 @@ from conduit.engines.executor.base import (
     unaskable,
 )
 from conduit.engines.executor.failures import ForeignError, described, meaning, translated
+from conduit.engines.executor.homes import Homes
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
 from conduit.engines.executor.single import TEXT, Form
@@ -97,11 +98,20 @@ class _Kept:
     form: Form | None = None  # once it was seen to ask
 
 
+@dataclass(slots=True)
+class _Connections:
+    """What one event loop has opened."""
+
+    models: dict[tuple[str, str | None], Model[Any]] = field(default_factory=dict)
+    providers: dict[tuple[str, str | None], Provider[Any]] = field(default_factory=dict)
+    clients: list[AsyncOpenAI] = field(default_factory=list)
+
+
 class PydanticAIExecutor:
     """Calls any model that PydanticAI knows, and any server that speaks OpenAI's protocol.
 
     `arm.model` may be a PydanticAI `Model` of one's own; `arm.base_url` an OpenAI-compatible
-    server. Connections are shared per provider and address, and live until `close()`.
+    server. Connections are shared per event loop, provider and address, and live until `close()`.
     """
 
     def __init__(
@@ -118,15 +128,13 @@ class PydanticAIExecutor:
         _tls()
         self._resolve = resolve
         self._api_key = api_key
-        self._models: dict[tuple[str, str | None], Model[Any]] = {}
-        self._providers: dict[tuple[str, str | None], Provider[Any]] = {}
-        self._clients: list[AsyncOpenAI] = []
+        self._homes = Homes(_Connections)
         self._replayable: set[str] = set()  # idempotency keys that came back
         self._agents: OrderedDict[Any, _Kept] = OrderedDict()
 
     def __repr__(self) -> str:
-        """Show how many models are in use; no address, no key."""
-        return f"PydanticAIExecutor(models={len(self._models)})"
+        """Show no address and no key."""
+        return "PydanticAIExecutor()"
 
     async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
         """Return the answer of the model, within `call.timeout_s`."""
@@ -186,16 +194,16 @@ class PydanticAIExecutor:
                 return await stack.enter_async_context(opened)
 
     async def close(self) -> None:
-        """Close every connection; a later call opens new ones."""
-        clients, providers = list(self._clients), list(self._providers.values())
-        self._clients.clear()
-        self._providers.clear()
-        self._models.clear()
-        for client in clients:
-            await client.close()
-        for provider in providers:  # leaving a provider closes the client that it made itself
-            async with provider:
-                pass
+        """Close the connections of this event loop; a later call opens new ones."""
+        left = self._homes.leave()
+        if left is None:
+            return
+        async with AsyncExitStack() as each:
+            for provider in left.providers.values():
+                # leaving a provider closes the client that it made itself
+                await each.enter_async_context(provider)
+            for client in left.clients:
+                each.push_async_callback(client.close)
 
     def _prepared(self, run: _Run) -> tuple[_Kept, dict[str, Any]]:
         call = run.call
@@ -228,10 +236,10 @@ class PydanticAIExecutor:
         """Return the PydanticAI model of an arm, made once."""
         if arm.model is not None:
             return infer_model(arm.model)
-        key = arm.id, arm.base_url
-        if key not in self._models:
-            self._models[key] = self._built(arm)
-        return self._models[key]
+        key, models = (arm.id, arm.base_url), self._homes.here().models
+        if key not in models:
+            models[key] = self._built(arm)
+        return models[key]
 
     def _built(self, arm: ModelArm) -> Model[Any]:
         name = self._resolve(arm)
@@ -249,30 +257,30 @@ class PydanticAIExecutor:
 
     def _compatible(self, arm: ModelArm, base_url: str, name: str) -> Model[Any]:
         """Return a model of a server that speaks OpenAI's chat completions."""
-        key = arm.provider or "", base_url
-        if key not in self._providers:
+        key, providers = (arm.provider or "", base_url), self._homes.here().providers
+        if key not in providers:
             client = self._client(base_url=base_url, api_key=self._api_key(arm) or NO_KEY)
-            self._providers[key] = OpenAIProvider(openai_client=client)
+            providers[key] = OpenAIProvider(openai_client=client)
         model_name = name.partition(":")[2] if _names_provider(name) else arm.id
-        return CompatibleModel(model_name, provider=self._providers[key])
+        return CompatibleModel(model_name, provider=providers[key])
 
     def _provider(self, name: str) -> Provider[Any]:
         """Return a provider whose client never retries by itself, made once."""
-        key = name, None
-        if key not in self._providers:
+        key, providers = (name, None), self._homes.here().providers
+        if key not in providers:
             if name in ("openai", "openai-chat", "openai-responses"):
                 provider: Provider[Any] = OpenAIProvider(openai_client=self._client())
             else:
                 provider = infer_provider(name)
             _forbid_retries(provider.client)
-            self._providers[key] = provider
-        return self._providers[key]
+            providers[key] = provider
+        return providers[key]
 
     def _client(self, **arguments: Any) -> AsyncOpenAI:
         hooks = {"response": [self._note_key]}
         http = DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         client = AsyncOpenAI(max_retries=0, http_client=http, **arguments)
-        self._clients.append(client)
+        self._homes.here().clients.append(client)
         return client
 
     async def _note_key(self, response: Any) -> None:
