@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +60,17 @@ class Pool:
         for arm in arms:
             if arm.id not in known:
                 self.router.add_model(arm)
+
+    def open(self, within_s: float) -> None:
+        """Load what was learned before; what takes longer goes on while others are served.
+
+        Where the database is away, it is tried again with what there is to write.
+        """
+        assert self._worker is not None
+        loading = self._worker.submit(self.router.start())
+        if not wait([loading], timeout=within_s).done:
+            log.warning("The database is slow: Conduit decides without what was learned before")
+        loading.add_done_callback(_opened)
 
     def _arm(self, deployment: Deployment) -> ModelArm:
         arm = arm_of(deployment, datetime.now(UTC).date())
@@ -189,6 +200,12 @@ class Pool:
         if self._taught[model] % step == 0:
             row = self.router.learner.models.index(model)
             self.router.learner.policy.discount(row, (1.0 - 1.0 / self._window) ** step)
+
+
+def _opened(loading: Future[None]) -> None:
+    error = None if loading.cancelled() else loading.exception()
+    if error is not None:
+        log.warning("What was learned before is not known yet: %s", error)
 
 
 def _hearsay(outcome: Outcome, before: Evidence | None, arm: ModelArm) -> Step:

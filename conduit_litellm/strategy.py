@@ -41,6 +41,7 @@ from conduit_litellm.worker import Worker, running_loop
 log = logging.getLogger("conduit_litellm")
 
 REMEMBERED = 10_000  # decisions whose outcome or rating may still come
+OPEN_S = 1.0  # for which the first request of a group may wait for the database
 ALL = "*"  # the name of the one pool, where groups are not apart
 
 Arguments = (
@@ -240,7 +241,7 @@ class ConduitRoutingStrategy(CustomRoutingStrategyBase):
 
         pool = Pool(make, deployments, worker=self._worker, window_size=self._window)
         if self._worker is not None and self._store is not None:
-            self._worker.run(pool.router.start())
+            pool.open(OPEN_S)
         return pool
 
     def _recall(

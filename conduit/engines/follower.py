@@ -68,6 +68,7 @@ class Follower:
         self._lock = lock or threading.RLock()
         self._since_snapshot = 0
         self._started = False
+        self._starting = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._wanted = self._served = 0  # calls of `sync`, and those that are done
         self._poll: asyncio.Task[None] | None = None
@@ -85,11 +86,12 @@ class Follower:
 
     async def start(self) -> None:
         """Go on from the newest snapshot, then from the log; a second call changes nothing."""
-        if self._started:
-            return
-        await self._load()
-        self._started = True
-        await self.sync()
+        async with self._starting:
+            if self._started:
+                return
+            await self._load()
+            self._started = True
+            await self.sync()
 
     async def _load(self) -> None:
         found = await self.store.load_snapshot(self.router, state=self.state)

@@ -13,8 +13,9 @@ from litellm import Router
 
 from conduit.storage.migrations import upgrade
 from conduit_litellm import ConduitRoutingStrategy
+from conduit_litellm import strategy as strategy_module
 from tests.litellm.conftest import ask, until
-from tests.servers import RedisServer
+from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[2]
 RATINGS = 60
@@ -30,6 +31,10 @@ MODELS = [
         "model_info": {"id": name, "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6},
     }
     for name in ("good", "bad")
+]
+OTHERS = [
+    {**model, "model_info": {**model["model_info"], "id": f"late-{model['model_info']['id']}"}}
+    for model in MODELS
 ]
 OTHER_PROCESS = """
 import sys, warnings
@@ -141,3 +146,26 @@ async def test_without_its_redis_a_strategy_goes_on(redis_server: RedisServer) -
         assert 0.0 <= await shares(router) <= 1.0
         assert strategy.stats().fallbacks == 0
         assert sum(strategy.stats().decisions.values()) == 40
+
+
+async def test_a_frozen_database_holds_up_no_request(
+    own_database: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conduit decides for a group that is first asked for meanwhile, and learns when it is over."""
+    monkeypatch.setattr(strategy_module, "OPEN_S", 0.01)
+    await asyncio.to_thread(upgrade, own_database)
+    router = Router(model_list=[*MODELS, *({**m, "model_name": "late"} for m in OTHERS)])
+    async with ConduitRoutingStrategy(database_url=own_database, seed=1) as strategy:
+        ConduitRoutingStrategy.setup_strategy(router, strategy)
+        postgres_server.pause()
+        try:
+            for _ in range(3):
+                response = await router.acompletion(model="late", messages=ask("A question?"))
+        finally:
+            postgres_server.resume()
+        assert strategy.stats().fallbacks == 0
+        ack = await strategy.arecord_feedback(response, quality_score=1.0)
+        assert ack.status == "stored"
+        pool = strategy._trips[strategy.decision(response).id].pool
+        await until(lambda: pool.router.get_stats().learning_paused is None)
+        await until(lambda: pool.router.get_stats().outcomes > 0)

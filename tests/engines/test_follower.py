@@ -1,0 +1,65 @@
+"""A follower that is started by many at once has read the log once, and all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from conduit.core.events import LogEntry
+from conduit.core.models import Feedback, ModelArm
+from conduit.engines import follower as module
+from conduit.engines.follower import Follower
+from conduit.engines.router import Router
+from conduit.storage.base import MemoryStore
+
+ROWS = 5
+
+
+class Held(MemoryStore):
+    """A store in memory that can be slow at the second snapshot and at the second reading."""
+
+    def __init__(self) -> None:
+        """Hold nothing up before the counts are set to 0."""
+        super().__init__()
+        self.readings = self.loads = -1_000
+        self.held, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def load_snapshot(self, *args: Any, **options: Any) -> Any:
+        """Return a snapshot, the second time once the log is being read."""
+        self.loads += 1
+        is_second = self.loads == 2
+        await asyncio.sleep(0)
+        if is_second:
+            await self.held.wait()
+        return await super().load_snapshot(*args, **options)
+
+    async def tail(self, *args: Any, **options: Any) -> Sequence[LogEntry]:
+        """Return rows, of the second reading once it may go on."""
+        self.readings += 1
+        if self.readings == 2:
+            self.held.set()
+            await self.go_on.wait()
+        return await super().tail(*args, **options)
+
+
+async def test_starting_twice_at_once_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes while the log is being read waits, and does not begin it anew."""
+    monkeypatch.setattr(module, "TAIL_LIMIT", 2)
+    store = Held()
+    router = Router([ModelArm("a"), ModelArm("b")], store=store, environ={})
+    for number in range(ROWS):
+        await router.feedback(await router.route(f"{number}"), Feedback(quality_score=1.0))
+    fresh = router._beginnings.fresh
+    follower = Follower(store, router.name, fresh, router._beginnings.restore)
+    store.readings = store.loads = 0
+    first = asyncio.ensure_future(follower.start())
+    second = asyncio.ensure_future(follower.start())
+    await store.held.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    store.go_on.set()
+    await asyncio.gather(first, second)
+    assert follower.learner.applied == ROWS
