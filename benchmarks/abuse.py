@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page
-from benchmarks.cells import PRIOR_ERROR
+from benchmarks.cells import BARE, PRIOR_ERROR
 from benchmarks.feedback import Run as Teaching
 from benchmarks.feedback import Sources, World
 from benchmarks.tables import DATA, SHARED, table
@@ -78,7 +78,7 @@ class Crowd(Teaching):
     def __init__(
         self, world: World, seed: int, *, boost: float, rate: float, limits: OpinionLimits
     ) -> None:
-        super().__init__(world, Sources(signals=True), seed)
+        super().__init__(world, BARE, Sources(signals=True), seed)
         self.ballot = Ballot(limits)
         weight = np.ones(USERS)
         weight[:LIARS] = boost

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results_page
-from benchmarks.cells import CELLS, LEARNING, code, keep
+from benchmarks.cells import BARE, CELLS, LEARNING, PLAIN, Setup, code, keep
 from benchmarks.tables import CARRIED
 from benchmarks.workloads import Workload, workloads
 from conduit.core.events import (
@@ -53,7 +54,8 @@ BLOCK = 12  # orders that are kept together, so that a run that was broken off g
 SEED = 3000
 CURVE = 120  # points
 COMPARED = ("signals alone", "signals and ratings")
-DRAWN = (("llmrouter9", 0.0), ("mmlu_pro", 0.1))
+SETUPS = (PLAIN, BARE)
+DRAWN = (("llmrouter9 λ=0.1", PLAIN), ("mmlu_pro λ=0.1", PLAIN))
 PARTS_KEPT = ("whole", "last", "course")
 CODE = (
     *LEARNING,
@@ -66,7 +68,7 @@ NOTES = [
     f"{RATED:.0%} of the decisions get a true rating, {LATE} queries late; signals are right "
     f"{RIGHT:.0%} of the time (an answer of graded quality q counts as good with probability q).",
     "Gains are of mean utility over uniform random routing; SE is of the paired difference over "
-    "orders. Priors of models: none. Where only the dissatisfied rate: 30 % of the calls that were "
+    "orders. Where only the dissatisfied rate: 30 % of the calls that were "
     "tried again, 2 % of the others.",
 ]
 
@@ -124,11 +126,11 @@ class World:
 class Run:
     """One router on one order of a table, taught as the service teaches it."""
 
-    def __init__(self, world: World, sources: Sources, seed: int) -> None:
+    def __init__(self, world: World, setup: Setup, sources: Sources, seed: int) -> None:
         self.world, self.sources = world, sources
         self.rng = np.random.default_rng(seed)
         self.rows = self.rng.permutation(len(world.x))
-        models = world.table.models
+        models = world.table.models_scored(setup.priors, self.rng)
         self.learner = Learner(models, world.x[0].size, seed=int(self.rng.integers(2**62)))
         self.experience = SignalExperience()
         self._known: dict[int, tuple[Remark, ...]] = {}
@@ -223,10 +225,10 @@ def steps_of(n: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(20, n, CURVE).astype(int))
 
 
-def measured(work: Workload, way: str, orders: int) -> Measured:
+def measured(work: Workload, setup: Setup, way: str, orders: int) -> Measured:
     """Return what came out of one way to be taught; orders that were run before are kept."""
     blocks = [
-        keep(_key(work, way, seeds), partial(_run_block, work, way, seeds))
+        keep(_key(work, setup, way, seeds), partial(_run_block, work, setup, way, seeds))
         for seeds in _seeds(orders)
     ]
     return Measured(*(np.concatenate([np.array(b[k]) for b in blocks]) for k in PARTS_KEPT))
@@ -236,29 +238,29 @@ def _seeds(orders: int) -> list[range]:
     return [range(SEED + s, SEED + min(s + BLOCK, orders)) for s in range(0, orders, BLOCK)]
 
 
-def _key(work: Workload, way: str, seeds: range) -> str:
-    key = f"{code(CODE)} {work.digest} {way} {WAYS[way]} {seeds} {RIGHT} {CURVE}"
+def _key(work: Workload, setup: Setup, way: str, seeds: range) -> str:
+    key = f"{code(CODE)} {work.digest} {setup} {way} {WAYS[way]} {seeds} {RIGHT} {CURVE}"
     return blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def orders_kept(work: Workload, way: str, most: int) -> int:
+def orders_kept(work: Workload, setup: Setup, way: str, most: int) -> int:
     """Return how many orders of a workload were run before in one way."""
     kept = 0
     for seeds in _seeds(most):
-        if not (CELLS / f"{_key(work, way, seeds)}.json").exists():
+        if not (CELLS / f"{_key(work, setup, way, seeds)}.json").exists():
             break
         kept += len(seeds)
     return kept
 
 
-def _run_block(work: Workload, way: str, seeds: range) -> dict[str, Any]:
+def _run_block(work: Workload, setup: Setup, way: str, seeds: range) -> dict[str, Any]:
     world = World(work.table, work.cost_weight)
     sources = WAYS[way]
     if sources is None:
         mean = world.utility.mean(axis=1)
         runs = [mean[np.random.default_rng(seed).permutation(mean.size)] for seed in seeds]
     else:
-        runs = [Run(world, sources, seed).utilities() for seed in seeds]
+        runs = [Run(world, setup, sources, seed).utilities() for seed in seeds]
     reached = np.stack(runs)
     at = steps_of(reached.shape[1])
     return {
@@ -273,11 +275,11 @@ def se(values: Floats) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
-def row_of(title: str, found: dict[str, Floats], which: str) -> dict[str, Any]:
+def row_of(work: Workload, setup: Setup, found: dict[str, Floats], which: str) -> dict[str, Any]:
     """Return what came out of a workload; differences are paired by order, as far as both went."""
     gain = {way: less(utility, found["random"]) for way, utility in found.items()}
     both, full = gain["signals and ratings"], gain["every rating, at once"]
-    row: dict[str, Any] = {"workload": title, "over": which}
+    row: dict[str, Any] = {"workload": work.title, "set-up": setup.title, "over": which}
     row |= {f"gain, {n}": float(v.mean()) for n, v in gain.items() if n != "random"}
     row["share of the full gain"] = float(both[: full.size].mean() / full[: both.size].mean())
     for other in ("signals alone", "ratings alone"):
@@ -376,23 +378,24 @@ def main() -> None:
         chosen = [Workload(w.name, w.cost_weight, rows=f"half {given.half}") for w in chosen]
     rows = [] if given.only else who_rates()
     left = []
-    for work in chosen:
+    for work, setup in product(chosen, SETUPS):
         most = max(given.orders, given.compared)
         orders = {way: most if way == "random" else given.orders for way in WAYS}
         orders |= dict.fromkeys(COMPARED, most)
         if given.kept:
-            orders = {way: orders_kept(work, way, n) for way, n in orders.items()}
+            orders = {way: orders_kept(work, setup, way, n) for way, n in orders.items()}
         if not all(orders.values()):
-            left.append(work.title)
+            left.append(f"{work.title}, {setup.title}")
             continue
-        found = {way: measured(work, way, n) for way, n in orders.items()}
+        found = {way: measured(work, setup, way, n) for way, n in orders.items()}
         for which, part in (("all queries", "whole"), ("the last quarter", "last")):
-            rows.append(row_of(work.title, {w: getattr(m, part) for w, m in found.items()}, which))
+            whose = {way: getattr(m, part) for way, m in found.items()}
+            rows.append(row_of(work, setup, whose, which))
             print(shown(rows[-1]), flush=True)
-        if not given.only and given.half is None and (work.name, work.cost_weight) in DRAWN:
+        if not given.only and given.half is None and (work.title, setup) in DRAWN:
             draw(found, work)
     if not given.only and given.half is None and chosen:
-        notes = [*NOTES, f"Not run: {', '.join(left)}."] if left else NOTES
+        notes = [*NOTES, f"Not run: {'; '.join(left)}."] if left else NOTES
         results_page.write("feedback", rows, title="Dual feedback", notes=notes)
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -234,18 +233,8 @@ def _orders(table: ReplayTable, plan: _Plan) -> Iterator[_Order]:
     for order in range(plan.orders):
         rng = np.random.default_rng(plan.seed + order)
         rows = rng.permutation(table.size) if plan.shuffle else np.arange(table.size)
-        arms = _with_priors(table, plan.prior_error, rng)
+        arms = table.models_scored(plan.prior_error, rng)
         yield _Order(rows, arms, int(rng.integers(2**63)))
-
-
-def _with_priors(
-    table: ReplayTable, error: float | None, rng: np.random.Generator
-) -> list[ModelArm]:
-    if error is None:
-        return list(table.models)
-    mean = np.asarray(table.quality).mean(axis=0)
-    score = np.clip(mean + error * rng.choice([-1.0, 1.0], mean.size), 0.0, 1.0)
-    return [replace(arm, quality=float(s)) for arm, s in zip(table.models, score, strict=True)]
 
 
 def _run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,17 @@ class ReplayTable:
                 self, "features", self._vectors(Analyzer().vectors(self.texts or ()))
             )
         return np.asarray(self.features, dtype=np.float32)
+
+    def models_scored(self, error: float | None, rng: np.random.Generator) -> list[ModelArm]:
+        """Return the models with simulated benchmark scores: their quality here, off by `error`.
+
+        Whether a score is too high or too low is drawn; without an error the models stay as given.
+        """
+        if error is None:
+            return list(self.models)
+        mean = np.asarray(self.quality, dtype=np.float64).mean(axis=0)
+        score = np.clip(mean + error * rng.choice([-1.0, 1.0], mean.size), 0.0, 1.0)
+        return [replace(arm, quality=float(s)) for arm, s in zip(self.models, score, strict=True)]
 
 
 def _measured(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Floats:
