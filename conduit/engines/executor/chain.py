@@ -65,6 +65,7 @@ class _Attempt:
     arm: ModelArm
     started: float
     limit_s: float | None
+    whole_s: float | None  # of the request
     fair: bool
     probe: bool
     first_choice: bool
@@ -132,7 +133,20 @@ class _Chain:
             limit_s = self.call.timeout_s if limit_s is None else min(limit_s, self.call.timeout_s)
             whole_s = self.call.timeout_s if whole_s is None else min(whole_s, self.call.timeout_s)
         fair = limit_s is None or whole_s is None or limit_s >= FAIR_SHARE * whole_s
-        return _Attempt(arm, now, limit_s, fair, probe, arm.id == self._first)
+        return _Attempt(arm, now, limit_s, whole_s, fair, probe, arm.id == self._first)
+
+    def waited(self, attempt: _Attempt, consumer_s: float) -> None:
+        """Note for how long the consumer of a stream kept the model from going on.
+
+        A model that had little of the time for itself is not blamed for a timeout.
+        """
+        if attempt.whole_s is not None:
+            own_s = self._clock() - attempt.started - consumer_s
+            attempt.fair = own_s >= FAIR_SHARE * attempt.whole_s
+
+    def now(self) -> float:
+        """Return the time on the clock of the chain."""
+        return self._clock()
 
     def left_s(self) -> float | None:
         """Return the seconds until the whole request is late, if it can be."""
@@ -279,6 +293,8 @@ class ChainStream:
         self._stream = stream
         self._first = [] if first is END else [first]
         self._over = False
+        self._consumer_s = 0.0  # for which whoever reads did something else
+        self._given_at = chain.now()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """Return itself: the pieces come once."""
@@ -290,12 +306,15 @@ class ChainStream:
             return self._first.pop()
         if self._over:
             raise StopAsyncIteration
+        self._consumer_s += self._chain.now() - self._given_at
         try:
             piece = await _next(self._stream, self.arm.id, self._chain.left_s())
         except ExecutionError as error:
             self._over = True
+            self._chain.waited(self._attempt, self._consumer_s)
             self._chain.failure(self._attempt, error, final=True)
         if piece is not END:
+            self._given_at = self._chain.now()
             return piece
         self._over = True
         self._chain.answered(self._attempt, self._stream.answer.response)

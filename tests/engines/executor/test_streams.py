@@ -140,6 +140,26 @@ async def test_the_deadline_holds_for_the_whole_stream() -> None:
     assert 0.2 <= clock() - started <= 0.22
 
 
+@jumping
+@pytest.mark.parametrize(("reads_for_s", "blamed"), [(0.15, False), (0.02, True)])
+async def test_a_slow_reader_is_no_fault_of_the_model(reads_for_s: float, blamed: bool) -> None:
+    """Who takes most of the time for themselves meets the deadline, and the model is not blamed."""
+    executor, health, records = Streams(a=(2, 60.0)), ModelHealth(failures_to_open=1), []
+    limits: dict[str, Any] = {"deadline": clock() + 0.2, "clock": clock}
+
+    async def read_slowly() -> None:
+        async with stream_chain(
+            executor, ARMS, Call("?"), health=health, on_attempt=records.append, **limits
+        ) as stream:
+            async for _ in stream:
+                await asyncio.sleep(reads_for_s / 2)
+
+    with pytest.raises(ProviderError, match="in time"):
+        await read_slowly()
+    assert [(r.failure, r.quality) for r in records] == [("timeout", 0.0 if blamed else None)]
+    assert health.allows("a", clock()) is not blamed
+
+
 class Stubborn(Streams):
     """A stream that fails once it is cancelled."""
 
