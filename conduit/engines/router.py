@@ -303,7 +303,8 @@ class Router:
         names another attempt of the same decision. The same `feedback_id` again changes nothing.
         """
         ack = await self.keep(decision, feedback, model=model)
-        await self._follower.sync()
+        if ack.status != "journaled":  # else the log, away as it is, does not have it yet
+            await self._follower.sync()
         return ack
 
     async def keep(

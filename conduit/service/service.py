@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
-from conduit.core.errors import InvalidInput, finite, unknown_name
+from conduit.core.errors import InvalidInput, StorageUnavailable, finite, unknown_name
 from conduit.core.models import (
     Feedback,
     ModelArm,
@@ -349,9 +349,18 @@ class Service:
             unknown_cost=tally.unknown_cost,
             router=self.router.get_stats(),
             signals=self.collector.stats(),
-            budget_left_usd=await self._budgets.left_usd(None) if self._budgets.budgets else None,
+            budget_left_usd=await self._left_usd(),
             judge=None if self.evaluator is None else self.evaluator.stats(),
         )
+
+    async def _left_usd(self) -> float | None:
+        """Return what the limits leave; None without any, and while the database is away."""
+        if not self._budgets.budgets:
+            return None
+        try:
+            return await self._budgets.left_usd(None)
+        except StorageUnavailable:
+            return None
 
     def get_models(self) -> tuple[ModelArm, ...]:
         """Return the models that can be chosen."""

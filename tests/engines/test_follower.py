@@ -1,4 +1,4 @@
-"""A follower that is started by many at once has read the log once, and all of it."""
+"""When the log is read: once by those who start together, and not while it is away."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from conduit.core.events import LogEntry
+from conduit.core.events import FeedbackRow, LogEntry
 from conduit.core.models import Feedback, ModelArm
 from conduit.engines import follower as module
 from conduit.engines.follower import Follower
 from conduit.engines.router import Router
-from conduit.storage.base import MemoryStore
+from conduit.storage.base import Ack, MemoryStore
 
 ROWS = 5
 
@@ -63,3 +63,26 @@ async def test_starting_twice_at_once_loses_no_row(monkeypatch: pytest.MonkeyPat
     store.go_on.set()
     await asyncio.gather(first, second)
     assert follower.learner.applied == ROWS
+
+
+class Journaling(MemoryStore):
+    """A store in memory that has a journal, and counts how often its log is read."""
+
+    readings = 0
+
+    async def append(self, row: FeedbackRow) -> Ack:
+        """Keep a row for later."""
+        return Ack(status="journaled", feedback_id=row.feedback_id)
+
+    async def tail(self, *args: Any, **options: Any) -> Sequence[LogEntry]:
+        """Count a reading."""
+        self.readings += 1
+        return await super().tail(*args, **options)
+
+
+async def test_what_is_journaled_waits_for_no_reading() -> None:
+    """The log is away then: a frozen one would hold up whoever gives feedback."""
+    store = Journaling()
+    router = Router([ModelArm("a")], store=store, environ={})
+    ack = await router.feedback(await router.route("?"), Feedback(quality_score=1.0))
+    assert (ack.status, store.readings) == ("journaled", 0)

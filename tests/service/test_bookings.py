@@ -193,6 +193,7 @@ async def test_a_locked_database_books_once_it_is_free(
         timeout_s=PATIENCE_S,
     )
     assert (await service.complete("hello")).data == "here"
+    assert (await service.get_stats()).answered == 1
     with pytest.raises(StorageUnavailable):
         await service.flush()
     other.execute("COMMIT")
@@ -202,3 +203,23 @@ async def test_a_locked_database_books_once_it_is_free(
     assert spent > 0.0
     assert reserved == pytest.approx(0.0)
     other.close()
+
+
+async def test_what_is_left_is_unknown_while_the_database_is_away() -> None:
+    """What a service has done can be read at any time; what its limits leave is in the books."""
+
+    class Away(Ledger):
+        async def spend(self, scope_key: str, period_start: float) -> Spend | None:
+            await self._answer()
+            return await super().spend(scope_key, period_start)
+
+    store = Away()
+    service = service_with(store, TOTAL)
+    await service.complete("hello")
+    await service.flush()
+    assert (await service.get_stats()).budget_left_usd is not None
+    store.away_after = 0
+    stats = await service.get_stats()
+    assert (stats.answered, stats.budget_left_usd) == (1, None)
+    store.away_after = 10_000
+    await service.close()
