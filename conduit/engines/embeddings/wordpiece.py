@@ -136,8 +136,10 @@ class WordPieces:
         """Return the ids of a word that is no token, and may have marks in it."""
         if len(word) == 1:
             return (self._unknown,)
+        if word.isalnum():
+            return self._split(word)
         ids: list[int] = []
-        for part in (word,) if word.isalnum() else self._parts.findall(word):
+        for part in self._parts.findall(word):
             whole = self.opening.ids.get(part)
             if whole is None:
                 ids += self._split(part)
