@@ -25,6 +25,7 @@ from conduit.storage.base import Store, new_id
 PERIODS = ("day", "month", "total")
 SCOPES = ("router", "user")
 RESERVATION_TTL_S = 300.0  # after which what a dead process reserved may be spent by others
+LONGEST_TTL_S = 86_400.0  # also of a call that may take for ever: what it costs is booked later too
 AT_ONCE = 4  # bookings of one process: they take turns at the row of the budget anyway
 MAX_PACED = 10_000  # budgets of users whose pace is remembered
 UNKNOWN_USER = "-"  # all callers without a user id share one limit
@@ -174,7 +175,7 @@ class Budgets:
                         amount_usd=amount_usd,
                         reservation_id=held[-1],
                         now=now,
-                        expires_at=now + max(self._ttl_s, lasts_s),
+                        expires_at=now + min(max(self._ttl_s, lasts_s), LONGEST_TTL_S),
                     )
                 if not granted.granted:
                     raise BudgetExceeded(

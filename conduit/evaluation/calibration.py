@@ -23,6 +23,7 @@ from conduit.core.errors import (
     ConfigurationError,
     ExecutionError,
     InvalidInput,
+    StorageUnavailable,
     optional_finite,
 )
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
@@ -36,6 +37,7 @@ from conduit.evaluation.graders import Grader, Prompt, graded, grader_of
 from conduit.evaluation.report import CalibrationReport, report_of
 
 Advance = Callable[[], object]
+SAVE_AGAIN_S = (0.5, 2.0, 8.0)  # waits, when the database is away as a paid answer comes
 
 
 @dataclass(slots=True)
@@ -266,8 +268,20 @@ async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm, held_usd: float
         run.skipped += 1
         await store.drop_calibration(*pair)
         return
-    await store.save_calibration(*pair, json.dumps(outcome))
+    await _save(run, pair, outcome)
     run.take(i, arm.id, outcome)
+
+
+async def _save(run: _Run, pair: tuple[str, str, str, str], outcome: Mapping[str, Any]) -> None:
+    """Keep an answer that is paid for, if the database is back in a moment."""
+    for wait_s in SAVE_AGAIN_S:
+        try:
+            return await run.router.store.save_calibration(*pair, json.dumps(outcome))
+        except StorageUnavailable:
+            if run.is_over():
+                raise
+            await asyncio.sleep(wait_s)
+    await run.router.store.save_calibration(*pair, json.dumps(outcome))
 
 
 async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:

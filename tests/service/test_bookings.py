@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,17 @@ async def test_a_cost_is_booked_after_an_outage_of_any_length(
     spends = await store.spends()
     assert [(s.spent_usd, s.reserved_usd) for s in spends] == [(0.2, 0.0)]
     await budgets.bookings.close()
+
+
+async def test_what_a_dead_process_set_aside_for_an_endless_call_is_free_again() -> None:
+    """A call without a deadline holds its money for a day; if it ends after all, that is booked."""
+    store, now = Ledger(), 1e9
+    dead = Budgets([TOTAL], store, "r", clock=lambda: now)
+    hold = await dead.reserve(1.0, None, lasts_s=math.inf)
+    later = Budgets([TOTAL], store, "r", clock=lambda: now + 86_401.0)
+    await later.settle(await later.reserve(0.75, None), 0.5)
+    await dead.settle(hold, 0.25)
+    assert [s.spent_usd for s in await store.spends()] == [0.75]
 
 
 async def test_what_is_not_booked_at_the_end_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,15 +19,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conduit.core.errors import InvalidInput
+from conduit.core.errors import InvalidInput, StorageUnavailable
 from conduit.core.models import ModelArm, RoutingDecision
 from conduit.engines.bandits.base import QUALITY
 from conduit.engines.executor.base import FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.router import Router
+from conduit.evaluation import calibration as module
 from conduit.evaluation.calibration import calibrate, prompt_hash
 from conduit.evaluation.graders import Prompt
 from conduit.service import Service
+from conduit.storage.base import MemoryStore
 from conduit.storage.database import open_store
 from conduit.testing import LocalProvider, SimulatedModel
 from conduit.testing.local_provider import Question, provider_questions
@@ -107,6 +109,37 @@ async def test_a_killed_calibration_pays_each_pair_once(tmp_path: Path) -> None:
             after = await next_queries(warm)
     assert before < 0.65
     assert after >= 0.85
+
+
+class Hiccup(MemoryStore):
+    """A store in memory that cannot keep an answer so many times."""
+
+    away = 0
+
+    async def save_calibration(self, *args: str) -> None:
+        """Keep an answer, unless it is away."""
+        self.away -= 1
+        if self.away >= 0:
+            raise StorageUnavailable("away")
+        await super().save_calibration(*args)
+
+
+@pytest.mark.parametrize(("away", "kept"), [(3, True), (4, False)])
+async def test_a_paid_answer_outlives_a_short_outage(
+    away: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered while the database was away is kept once it is back, if that is soon."""
+    monkeypatch.setattr(module, "SAVE_AGAIN_S", (0.0, 0.0, 0.0))
+    store = Hiccup()
+    store.away = away
+    executor = FunctionExecutor(lambda *_: "four")
+    async with Router([ModelArm("m")], store=store, environ={}) as router:
+        run = calibrate(router, executor, [{"text": "2 + 2?", "expected": "four"}])
+        if kept:
+            assert (await run).complete == 1
+        else:
+            with pytest.raises(StorageUnavailable):
+                await run
 
 
 async def test_an_answer_whose_fate_is_unknown_is_not_paid_for_again(tmp_path: Path) -> None:
