@@ -11,6 +11,7 @@ import pytest
 import redis
 from litellm import Router
 
+from conduit.core.errors import StorageUnavailable
 from conduit.storage.migrations import upgrade
 from conduit_litellm import ConduitRoutingStrategy
 from conduit_litellm import strategy as strategy_module
@@ -148,6 +149,15 @@ async def test_without_its_redis_a_strategy_goes_on(redis_server: RedisServer) -
         assert sum(strategy.stats().decisions.values()) == 40
 
 
+async def rated(strategy: ConduitRoutingStrategy, response: object) -> bool:
+    """Return whether a rating is stored, which fails while the database is away."""
+    try:
+        ack = await strategy.arecord_feedback(response, quality_score=1.0)
+    except StorageUnavailable:
+        return False
+    return ack.status == "stored"
+
+
 async def test_a_frozen_database_holds_up_no_request(
     own_database: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,8 +174,9 @@ async def test_a_frozen_database_holds_up_no_request(
         finally:
             postgres_server.resume()
         assert strategy.stats().fallbacks == 0
-        ack = await strategy.arecord_feedback(response, quality_score=1.0)
-        assert ack.status == "stored"
+        async with asyncio.timeout(60.0):
+            while not await rated(strategy, response):  # noqa: ASYNC110  until it is back
+                await asyncio.sleep(0.05)
         pool = strategy._trips[strategy.decision(response).id].pool
         await until(lambda: pool.router.get_stats().learning_paused is None)
         await until(lambda: pool.router.get_stats().outcomes > 0)
