@@ -51,6 +51,7 @@ from conduit.engines.bandits.outcomes import (
     weights_and_values,
 )
 from conduit.engines.bandits.policies import create_policy
+from conduit.engines.bandits.sums import DEFAULT_NOISE
 from conduit.engines.bandits.vectors import checked_matrix, checked_vector
 from conduit.engines.utility import penalty
 
@@ -179,10 +180,17 @@ class Learner:
         self._read_known()
 
     def _read_noise(self) -> None:
-        self._noise = (
-            np.maximum(self.policy.noise(), 0.0) if self.models else np.zeros((0, OUTPUTS))
-        )
-        self._noise[:, QUALITY] = np.maximum(self._noise[:, QUALITY], LEAST_NOISE)
+        noise = np.maximum(self.policy.noise(), 0.0) if self.models else np.zeros((0, OUTPUTS))
+        noise[:, QUALITY] = np.maximum(noise[:, QUALITY], LEAST_NOISE)
+        self._hold_noise(noise)
+
+    def _hold_noise(self, noise: Floats) -> None:
+        """Take note of the noise of what was taught; a rating's own is no wider than [0, 1] allows.
+
+        What signals teach scatters more than ratings do, and weighs less for it.
+        """
+        self._noise = noise
+        self._of_ratings = np.minimum(noise[:, QUALITY], DEFAULT_NOISE)
 
     def _read_known(self) -> None:
         if self.models:
@@ -267,18 +275,20 @@ class Learner:
             e.cost_usd[row] -= min(saved, float(e.cost_usd[row]))
         quality, lever, costs, known = e.prediction.quality, e.prediction.leverage, e.costs, e.known
         pulls, behind = self.policy.pulls(), self.policy.behind()
+        noise = self._of_ratings
         if self.policy.counts_pending:
             lever = lever / (1.0 + self._pending * lever)
             pulls = pulls + self._pending
         scales = e.scales
         if rows is not None:
-            quality, lever, pulls, behind = (c[rows] for c in (quality, lever, pulls, behind))
+            quality, lever, noise = quality[rows], lever[rows], noise[rows]
+            pulls, behind = pulls[rows], behind[rows]
             costs, known, scales = costs[:, rows], known[:, rows], greatest(e.mean_costs[:, rows])
         off = penalty(Preferences.of(preferences), costs, scales, cost_weight=cost_weight)
         return LearnedChoice(
             ids,
             rows,
-            View(quality, off, costs[0], lever, pulls, behind),
+            View(quality, off, costs[0], lever, pulls, behind, noise),
             costs,
             known,
             x,
@@ -457,7 +467,7 @@ class Learner:
             if name in local["changes"]:
                 self._changes.load(row, local["changes"][name])
         if tuple(local["pending"]) == self.models:
-            self._noise = np.array(local["noise"]).reshape(self._noise.shape)
+            self._hold_noise(np.array(local["noise"]).reshape(self._noise.shape))
         self.policy.load_local(local["policy"])
 
 

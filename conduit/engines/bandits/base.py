@@ -71,6 +71,7 @@ class View(NamedTuple):
     leverage: Floats  # already shrunk by the calls in flight
     pulls: Floats  # outcomes seen, and calls in flight
     behind: Floats  # observations behind an arm's quality: outcomes and the prior's
+    noise: Floats  # sd of one rating of an arm
 
     @property
     def strength(self) -> Floats:

@@ -24,9 +24,9 @@ from conduit.engines.bandits.base import (
     Prediction,
     Step,
 )
+from conduit.engines.bandits.evidence import ENOUGH, RIDGE, QualitySums, ridge_of, shared
 from conduit.engines.bandits.sums import Sums, loaded, summed
 
-RIDGE = 10.0  # prior observations behind "this feature does not matter" (benchmarks/learning.py)
 FOLD_EVERY = 32  # updates of a row that are added to A in one product
 REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
@@ -115,13 +115,14 @@ class RidgeArms(Sums):
     (A+Λ)⁻¹(b+Λm). The inverse is kept by Sherman-Morrison and renewed exactly every 1,000 updates.
 
     With `share`, each arm's weights are prior + a shift δ common to all arms + its own; δ is the
-    closed-form posterior mean given all sums, renewed every 200 updates.
+    closed-form posterior mean given all sums, renewed every 200 updates. The ridge of quality is
+    read off the outcomes, whenever they have doubled (`evidence`).
     """
 
-    def __init__(self, dim: int, *, ridge: float = RIDGE, share: bool = True) -> None:
+    def __init__(self, dim: int, *, share: bool = True) -> None:
         """Start without rows."""
         super().__init__(dim)
-        self.ridge = ridge
+        self.ridge = RIDGE
         self.share = share
         self.A = np.zeros((OUTPUTS, 0, dim, dim))
         self.b = np.zeros((OUTPUTS, 0, dim))
@@ -131,6 +132,7 @@ class RidgeArms(Sums):
         self.x_count = 0.0
         self._age: list[int] = []
         self._since_share = 0
+        self._ridge_at = ENOUGH  # rated outcomes at which the ridge is read again
         self._late: list[list[tuple[Floats, Floats]]] = []  # in the weights, not yet in A and b
         self._change = np.empty((OUTPUTS + OUTPUTS * dim, dim))  # that one outcome makes
         # One column per output; what stands in another's rows stays zero.
@@ -185,7 +187,7 @@ class RidgeArms(Sums):
 
     def _precision(self, row: int) -> Floats:
         """Return the (outputs, dim) diagonal of the prior precision of one row."""
-        diagonal = np.full((OUTPUTS, self.dim), float(self.ridge))
+        diagonal = np.full((OUTPUTS, self.dim), self.ridge)
         diagonal[SPEND:] = np.where(self._n0[row, SPEND:, None] < 1.0, 1.0, SCALE_OBSERVATIONS)
         diagonal[:, 0] = self._n0[row]
         return diagonal
@@ -279,7 +281,9 @@ class RidgeArms(Sums):
         self._stale.add(row)
         self._mean_costs = None
         self._since_share += 1
-        if self.share and self._since_share >= SHARE_EVERY:
+        if self.x_count >= self._ridge_at:
+            self.solve_ridge()
+        elif self.share and self._since_share >= SHARE_EVERY:
             self.solve_shift()
         return float(product[QUALITY])
 
@@ -322,26 +326,43 @@ class RidgeArms(Sums):
         self._mean_costs = None
 
     def settle(self) -> None:
-        """Solve the shared shift now, after many outcomes came at once."""
-        if self.share and self.rows:
+        """Solve the ridge and the shared shift now, after many outcomes came at once."""
+        if self.rows:
+            self.solve_ridge()
+
+    def solve_ridge(self) -> None:
+        """Set the ridge to what the sums of all arms speak for, and the shift that follows."""
+        self._ridge_at = max(2.0 * self.x_count, ENOUGH)
+        self.ridge = ridge_of(self._told(), self._over() if self.share else None)
+        for row in range(self.rows):
+            self._renew(row)
+        if self.share:
             self.solve_shift()
+        else:
+            self._solve_weights()
 
     def solve_shift(self) -> None:
         """Set δ to its posterior mean given the sums of all arms, and the weights that follow."""
         self._since_share = 0
-        ridge = np.full(self.dim, SHARED_RIDGE)
-        ridge[0] = SHARED_BIAS_RIDGE
-        precision, pull = np.diag(ridge), np.zeros(self.dim)
-        for row in range(self.rows):
-            self._fold(row)
-            prior = self._precision(row)[QUALITY]
-            mean = np.zeros(self.dim)
-            mean[0] = self._mean0[row, QUALITY]
-            shrunk = prior[:, None] * self.inverse[QUALITY, row]  # Λ(A+Λ)⁻¹
-            precision += shrunk @ self.A[QUALITY, row]
-            pull += shrunk @ (self.b[QUALITY, row] - self.A[QUALITY, row] @ mean)
+        told = self._told()
+        prior = np.array([self._precision(row)[QUALITY] for row in range(self.rows)])
+        precision, pull = shared(told, prior, self.inverse[QUALITY], self._over())
         self.shift = np.asarray(np.linalg.solve(precision, pull), dtype=np.float64)
         self._solve_weights()
+
+    def _told(self) -> QualitySums:
+        """Return what was told of quality, up to date."""
+        for row in range(self.rows):
+            self._fold(row)
+        n, _, square = self.sums[:, :, QUALITY].T
+        mean0, n0 = self._mean0[:, QUALITY], self._n0[:, QUALITY]
+        return QualitySums(self.A[QUALITY], self.b[QUALITY], n, square, mean0, n0)
+
+    def _over(self) -> Floats:
+        """Return the diagonal of the shared shift's prior precision."""
+        over = np.full(self.dim, SHARED_RIDGE)
+        over[0] = SHARED_BIAS_RIDGE
+        return over
 
     def discount(self, row: int, keep: float) -> None:
         """Keep only a part of the evidence about one arm's quality, the prior's bias too."""
@@ -403,15 +424,23 @@ class RidgeArms(Sums):
         self._add_x(sums["x_sum"], float(sums["x_count"][0]))
 
     def dump_local(self) -> dict[str, Any]:
-        """Return the shift in force and how old it is, so that a restart goes on as it was."""
-        return {"shift": self.shift.tolist(), "since_share": self._since_share}
+        """Return what is renewed now and then, and how old it is: a restart goes on as it was."""
+        return {
+            "shift": self.shift.tolist(),
+            "since_share": self._since_share,
+            "ridge": self.ridge,
+            "ridge_at": self._ridge_at,
+        }
 
     def load_local(self, local: Mapping[str, Any]) -> None:
-        """Go on with the shift that was in force."""
+        """Go on with the shift and the ridge that were in force."""
         self.shift = np.array(local["shift"], dtype=np.float64)
         self._since_share = int(local["since_share"])
-        if self.rows:
-            self._solve_weights()
+        self.ridge = float(local.get("ridge", RIDGE))
+        self._ridge_at = float(local.get("ridge_at", ENOUGH))
+        for row in range(self.rows):
+            self._renew(row)
+            self._solve_row(row)
 
 
 __all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "RidgeArms"]

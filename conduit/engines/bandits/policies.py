@@ -42,7 +42,8 @@ from conduit.engines.bandits.explorations import (
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
 )
-THOMPSON_WIDE_V = 0.7  # of an arm of which neither prior nor outcomes say much (decision 9)
+THOMPSON_WIDE_V = 0.35  # of an arm of which neither prior nor outcomes say much (decision 11)
+THOMPSON_AHEAD = 60.0  # later queries of a kind that an answer is to help (decision 11)
 LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
 UCB1_C = 0.1
 EPSILON = 0.1
@@ -134,10 +135,15 @@ class ContextualThompsonBandit(BanditPolicy):
         *,
         v: float = THOMPSON_V,
         wide_v: float = THOMPSON_WIDE_V,
+        ahead: float = THOMPSON_AHEAD,
         share: bool = True,
     ) -> None:
-        """Draw with standard deviation v·√leverage, more widely what is hardly known."""
-        super().__init__(dim, RidgeArms(dim, share=share), NormalThompson(v, wide_v))
+        """Draw with standard deviation v·√leverage, more widely what is hardly known.
+
+        Beside what it is expected to bring, an arm counts what its answer teaches for `ahead`
+        later queries of the kind.
+        """
+        super().__init__(dim, RidgeArms(dim, share=share), NormalThompson(v, wide_v, ahead))
 
 
 class LinUCBBandit(BanditPolicy):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from conduit.engines.bandits.base import View
 from conduit.engines.bandits.choices import FLOOR_EVEN, floor_shares
@@ -19,11 +20,13 @@ from conduit.engines.bandits.explorations import (
     NormalThompson,
     Uniform,
     UpperBound,
+    worth_of_an_answer,
 )
 
 RULES = [
     Greedy(), Greedy(0.3), UpperBound(0.1), CountBound(0.1), NormalThompson(0.05),
-    NormalThompson(0.05, 0.1), BetaThompson(), Uniform(), BestQuality(), Cheapest(),
+    NormalThompson(0.05, 0.1), NormalThompson(0.05, 0.1, 60.0),
+    BetaThompson(), Uniform(), BestQuality(), Cheapest(),
 ]  # fmt: skip
 
 
@@ -45,6 +48,7 @@ def view_of(
         np.array(leverage or [0.02] * k),
         np.array(pulls or [0.0] * k),
         np.array(behind or [30.0] * k),
+        np.full(k, 0.5),
     )
 
 
@@ -105,6 +109,47 @@ def test_what_is_hardly_known_is_drawn_widely() -> None:
     unknown = view_of([0.6, 0.65], leverage=[0.03, 0.5], behind=[30.0, 2.0])
     np.testing.assert_array_equal(narrow.propensities(known), wide.propensities(known))
     assert wide.propensities(unknown)[0] > narrow.propensities(unknown)[0] + 0.02
+
+
+def test_an_answer_is_worth_what_it_may_change() -> None:
+    """The worth is a tenth of the gain that ten answers promise, but for the formula's eighth."""
+    view = view_of([0.60, 0.64, 0.55], leverage=[0.10, 0.03, 0.20], weight=0.0)
+    spread = 0.5 * view.leverage * np.sqrt(10.0 / (1.0 + 10.0 * view.leverage))
+    ahead = np.array([0.64, 0.60, 0.64]) - view.quality  # of the best of the others
+    z = np.abs(ahead) / spread
+    gain = spread * (norm.pdf(z) - z * norm.sf(z)) / 10.0
+    np.testing.assert_allclose(worth_of_an_answer(view, view.quality), gain, rtol=0.125)
+
+
+def test_nothing_is_worth_asking_that_is_known() -> None:
+    """An answer is worth less the better an arm is known, and nothing where nothing is open."""
+    view = view_of([0.6, 0.6, 0.6, 0.1], leverage=[0.0, 0.01, 0.1, 0.1])
+    worth = worth_of_an_answer(view, view.quality)
+    assert worth[0] < 1e-9 < worth[1] < worth[2]
+    assert worth[3] < 1e-6
+    assert worth.min() >= 0.0
+
+
+def test_familiar_arms_are_asked_for_what_they_bring() -> None:
+    """Of two arms that are believed equal the new one is chosen, until it is as familiar."""
+    rule = NormalThompson(0.0, ahead=60.0)
+    leverage = [0.03, 0.03]
+    new = rule.propensities(view_of([0.6, 0.6], leverage=leverage, pulls=[300.0, 0.0]))
+    familiar = rule.propensities(view_of([0.6, 0.6], leverage=leverage, pulls=[300.0, 300.0]))
+    assert new[1] > 0.99
+    assert familiar[1] == pytest.approx(0.5)
+
+
+def test_one_that_is_behind_is_asked_for_what_it_teaches() -> None:
+    """An arm that is hardly known and little behind is chosen; one that is far behind is not."""
+    near, far = ([0.62, 0.62 - gap] for gap in (0.02, 0.30))
+    plain, curious = NormalThompson(0.01), NormalThompson(0.01, ahead=60.0)
+    for rule, wanted in ((plain, 0.0), (curious, 1.0)):
+        views = [
+            view_of(q, leverage=[0.02, 0.15], pulls=[300.0, 5.0], weight=0.0) for q in (near, far)
+        ]
+        shares = [float(rule.propensities(view)[1]) for view in views]
+        assert shares == pytest.approx([wanted, 0.0], abs=0.01)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=8))
