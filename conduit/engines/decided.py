@@ -74,6 +74,10 @@ class Decided:
         if self._durable:
             self._unwritten.add((decision, text))
 
+    def settle(self) -> None:
+        """Write in the running event loop, where the store lives, wherever decisions are made."""
+        self._unwritten.settle()
+
     async def flush(self) -> None:
         """Return once the store was told of everything that was kept."""
         await self._unwritten.flush()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ GROUP = 32  # things that wait for nobody else
 class Gathering(Generic[T]):
     """Owns what waits, the timer that it waits for, and the task that hands it on in groups.
 
-    It lives in the event loop that it was last added to in. What comes without a loop, or was left
+    It lives in the event loop where it was settled, as long as that is open, wherever things come
+    from; else in the one that it was last added to in. What comes without a loop, or was left
     behind by an earlier one, goes on with the next thing that comes.
     """
 
@@ -39,6 +41,8 @@ class Gathering(Generic[T]):
         self._waiting: deque[T] = deque(maxlen=most)
         self._in_hand = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._called = False  # home, from another loop or thread
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -46,13 +50,30 @@ class Gathering(Generic[T]):
         """Return how many things have not been handed on."""
         return len(self._waiting) + self._in_hand
 
+    def settle(self) -> None:
+        """Hand everything on in the running event loop from now on."""
+        self._home, self._called = asyncio.get_running_loop(), False
+        self._come_home()
+
     def add(self, thing: T) -> None:
         """Take a thing, which goes on in a moment; returns at once."""
         self._waiting.append(thing)
-        try:
-            self._come_home()
-        except RuntimeError:
-            return  # no event loop runs in this thread
+        here, home = _running_loop(), self._home
+        if home is not None and home is not here and not home.is_closed():
+            if not self._called:
+                self._called = True
+                with suppress(RuntimeError):  # it was closed just now; the next flush sees to it
+                    home.call_soon_threadsafe(self._called_home)
+        elif here is not None:
+            self._soon()
+
+    def _called_home(self) -> None:
+        self._called = False
+        self._soon()
+
+    def _soon(self) -> None:
+        """See to it that what waits goes on in a moment, in the running loop."""
+        self._come_home()
         if len(self._waiting) >= GROUP:
             self._start()
         elif self._timer is None and self._task is None and self._loop is not None:
@@ -60,10 +81,8 @@ class Gathering(Generic[T]):
 
     async def flush(self) -> None:
         """Return once everything that waited has been handed on."""
-        if not self._waiting and self._task is None:
-            return
-        self._come_home()
         while self._waiting or self._task is not None:
+            self._come_home()  # a task of a loop that has ended since would never be done
             await asyncio.wait([self._start()])
 
     def _come_home(self) -> None:
@@ -97,6 +116,13 @@ class Gathering(Generic[T]):
             log.error("A group of background work was lost: %s", type(error).__name__)
         if self._waiting and not task.cancelled():
             self._start()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 __all__ = ["GROUP", "LINGER_S", "Gathering"]

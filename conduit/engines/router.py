@@ -152,6 +152,7 @@ class Router:
     async def start(self) -> None:
         """Load what was learned before, and follow what other replicas learn."""
         if not self._ready:
+            self._decided.settle()
             await self._follower.start()
             self._follower.watch()
             self._ready = True

@@ -111,3 +111,66 @@ async def test_of_too_many_the_oldest_go() -> None:
         gathering.add(n)
     await gathering.flush()
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_what_comes_in_a_loop_that_ends_is_not_waited_for_there(settled: bool) -> None:
+    """Who flushes is not held up by what another thread's loop began before it ended."""
+    seen: list[int] = []
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hand_on(group: Sequence[int]) -> None:
+        asked.set()
+        await go_on.wait()
+        seen.extend(group)
+
+    gathering = Gathering(hand_on, linger_s=LONG_S)
+    if settled:
+        gathering.settle()
+
+    def thread() -> None:
+        loop = asyncio.new_event_loop()
+
+        def ends_at_once() -> None:
+            for k in range(1, GROUP + 1):
+                gathering.add(k)  # the last one fills a group
+            loop.stop()
+
+        loop.call_soon(ends_at_once)
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task.get_coro().close()  # type: ignore[union-attr]
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+    gathering.add(0)
+    async with asyncio.timeout(10.0):
+        flushing = asyncio.create_task(gathering.flush())
+        await asked.wait()
+        await asyncio.to_thread(thread)
+        go_on.set()
+        await flushing
+    assert seen == list(range(GROUP + 1))
+    assert len(gathering) == 0
+
+
+async def test_a_settled_one_hands_on_by_itself_what_comes_from_elsewhere() -> None:
+    """Nobody has to flush, and nothing is handed on in a loop or thread where nothing lives."""
+    where: list[asyncio.AbstractEventLoop] = []
+    done = asyncio.Event()
+
+    async def hand_on(group: Sequence[int]) -> None:
+        where.append(asyncio.get_running_loop())
+        done.set()
+
+    gathering = Gathering(hand_on, linger_s=0.01)
+    gathering.settle()
+
+    async def elsewhere() -> None:
+        gathering.add(1)
+        await asyncio.sleep(0.05)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    async with asyncio.timeout(10.0):
+        await done.wait()
+    assert where == [asyncio.get_running_loop()]
