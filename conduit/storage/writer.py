@@ -362,6 +362,7 @@ class GroupWriter:
         if self.journal is not None:
             await asyncio.to_thread(self.journal.adopt)
         while self.outage is not None or self.journaled:
+            self._asked.clear()
             self._looks_begun += 1
             try:
                 await self._drain_once()
@@ -382,7 +383,6 @@ class GroupWriter:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_S):
                 await self._asked.wait()
-        self._asked.clear()
 
     def _returned(self) -> None:
         if self.outage is not None:

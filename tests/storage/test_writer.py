@@ -233,6 +233,27 @@ async def test_a_flush_asks_the_database_anew(
     await writer.close()
 
 
+async def test_an_asked_look_is_taken_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks before the first look of an outage is answered by it, and nobody looks again."""
+    monkeypatch.setattr(module, "RETRY_S", 3600.0)
+    database.away = True
+    writer = writer_of(database, tmp_path)
+    writer.record(a_decision("r", id="d"))
+    database.go_on.clear()
+    flushing = asyncio.ensure_future(writer.flush())  # its own write is what finds the outage
+    async with asyncio.timeout(30):
+        await database.asked.wait()
+        database.go_on.set()
+        with pytest.raises(StorageUnavailable):
+            await flushing
+        database.asked.clear()
+        await asyncio.sleep(0.2)
+    assert not database.asked.is_set()
+    await writer.close()
+
+
 async def test_a_flush_does_not_believe_a_look_that_began_before_it(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
