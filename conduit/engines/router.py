@@ -118,7 +118,7 @@ class Router:
             policy="hybrid" if use_hybrid else bandit_algorithm, floor=floor,
             change_detection=change_detection, prior_observations=prior_observations,
         )  # fmt: skip
-        self.lock = threading.RLock()  # held while it is taught; hold it to decide in threads
+        self.lock = threading.RLock()  # held while it decides and while it is taught
         self._follower = self._level_with_the_log()
         self._listeners: list[Callable[[LogEntry], None]] = []
         self._weigher: Weigher | None = None
@@ -220,7 +220,8 @@ class Router:
             await self.start()
         started = time.perf_counter()
         features = await self.analyzer.analyse(query)
-        return self._decide(started, query, features, unavailable, cost_weight)
+        with self.lock:  # other threads may decide, or teach
+            return self._decide(started, query, features, unavailable, cost_weight)
 
     def route_sync(
         self, query: Query | str, *, unavailable: Mapping[str, str] | None = None
@@ -232,7 +233,9 @@ class Router:
         if not isinstance(query, Query):
             query = Query(text=query)
         started = time.perf_counter()
-        return self._decide(started, query, self.analyzer.analyse_now(query), unavailable)
+        features = self.analyzer.analyse_now(query)
+        with self.lock:  # other threads may decide, or teach
+            return self._decide(started, query, features, unavailable)
 
     def _decide(
         self,
@@ -455,17 +458,19 @@ class Router:
     def add_model(self, model: str | ModelArm) -> None:
         """Let a model be chosen from now on."""
         arm = known_arm(model, date.fromtimestamp(self._clock()))
-        self.learner.add_model(arm)
-        self._models[arm.id] = arm
-        self._read_windows()
+        with self.lock:
+            self.learner.add_model(arm)
+            self._models[arm.id] = arm
+            self._read_windows()
 
     def remove_model(self, model_id: str) -> None:
         """Stop choosing a model; what was learned of it comes back with it."""
         if len(self._models) == 1:
             raise ConfigurationError("the last model cannot be removed", field="models")
-        self.learner.remove_model(model_id)
-        del self._models[model_id]
-        self._read_windows()
+        with self.lock:
+            self.learner.remove_model(model_id)
+            del self._models[model_id]
+            self._read_windows()
 
     # readings ----------------------------------------------------------------------------------
 

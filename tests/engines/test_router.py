@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -369,3 +370,23 @@ async def test_explain_lists_every_model() -> None:
         assert "a:cheap" in text
         assert "b:dear" in text
         assert "utility" in text
+
+
+def test_threads_may_decide_while_others_teach() -> None:
+    """What one thread reads of the learner, no other changes meanwhile."""
+    r = Router([f"local/m{k}" for k in range(8)], seed=1)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def ask(who: int) -> int:
+        for k in range(60):
+            decision = r.route_sync(f"{who}: {k}")
+            r.feedback_sync(decision, Feedback(quality_score=float(k % 2)))
+        return who
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(ask, range(4))) == [0, 1, 2, 3]
+    finally:
+        sys.setswitchinterval(before)
+    assert r.get_stats().decisions == r.get_stats().outcomes == 240
