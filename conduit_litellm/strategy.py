@@ -25,6 +25,7 @@ from conduit.engines.bandits.policies import create_policy
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.router import Router
 from conduit.evaluation.judge import Answered, ArbiterEvaluator
+from conduit.loops import running_loop
 from conduit.storage.base import Ack, Store
 from conduit_litellm.entry_points import router_of
 from conduit_litellm.feedback import DECISION_ID, Attempt, ConduitFeedbackLogger
@@ -36,7 +37,7 @@ from conduit_litellm.seat import Seat
 from conduit_litellm.selection import of_other_groups, shuffled
 from conduit_litellm.shared_cache import SharedCache
 from conduit_litellm.utils import Deployment, deployment_id, text_of
-from conduit_litellm.worker import Worker, running_loop
+from conduit_litellm.worker import Worker
 
 log = logging.getLogger("conduit_litellm")
 

@@ -71,11 +71,3 @@ class Worker:
             self._thread.join()
             self._loop.close()
             self._thread = None
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -28,6 +28,7 @@ from conduit.cache.base import TTL_S, CacheStats, MemoryCache, checked_ttl_s
 from conduit.cache.breaker import CircuitBreaker
 from conduit.core.errors import ConfigurationError, InvalidInput
 from conduit.core.models import QueryFeatures
+from conduit.loops import running_loop
 
 logger = logging.getLogger("conduit.cache")
 
@@ -245,7 +246,7 @@ class RedisCache:
 
     def _owns_loop(self) -> bool:
         """Whether the running event loop is ours; we take it over when ours has ended."""
-        loop = _running_loop()
+        loop = running_loop()
         if loop is None or loop is self._loop:
             return loop is not None
         if self._loop is not None and self._loop.is_running():
@@ -406,10 +407,3 @@ def _answer_none(waiting: Sequence[Waiting]) -> None:
 def _kind(error: BaseException) -> str:
     """Name an error; its message may quote a password that the server refused."""
     return type(error).__name__
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from conduit.loops import running_loop
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Gathering(Generic[T]):
     def add(self, thing: T) -> None:
         """Take a thing, which goes on in a moment; returns at once."""
         self._waiting.append(thing)
-        here, home = _running_loop(), self._home
+        here, home = running_loop(), self._home
         if home is not None and home is not here and not home.is_closed():
             if not self._called:
                 self._called = True
@@ -116,13 +118,6 @@ class Gathering(Generic[T]):
             log.error("A group of background work was lost: %s", type(error).__name__)
         if self._waiting and not task.cancelled():
             self._start()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 __all__ = ["GROUP", "LINGER_S", "Gathering"]

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from conduit.core.errors import ConfigurationError
+from conduit.loops import running_loop
 
 T = TypeVar("T")
 
@@ -21,10 +22,7 @@ class HomeLoop:
 
     def __init__(self) -> None:
         """Live in the running loop, if there is one."""
-        try:
-            self._home: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            self._home = None
+        self._home = running_loop()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._turn = threading.Lock()  # of the thread that starts, drives or stops the loop

@@ -69,6 +69,16 @@ def writer_of(database: Database, directory: Path | None = None) -> GroupWriter:
     return writer
 
 
+async def writer_in_an_outage(database: Database, directory: Path) -> GroupWriter:
+    """Return a writer that has met an outage, with a decision "d" that is queued."""
+    database.away = True
+    writer = writer_of(database, directory)
+    decision = a_decision("r", id="d")
+    await writer.append(a_row(decision, "f", decision=decision))
+    writer.record(decision)
+    return writer
+
+
 def files_in(directory: Path) -> list[Path]:
     """Return what is in a directory."""
     return list(directory.iterdir())
@@ -219,11 +229,7 @@ async def test_a_flush_asks_the_database_anew(
 ) -> None:
     """A flush fails during an outage, and succeeds as soon as it is over: no look is awaited."""
     monkeypatch.setattr(module, "RETRY_S", 3600.0)
-    database.away = True
-    writer = writer_of(database, tmp_path)
-    decision = a_decision("r", id="d")
-    await writer.append(a_row(decision, "f", decision=decision))
-    writer.record(decision)
+    writer = await writer_in_an_outage(database, tmp_path)
     async with asyncio.timeout(30):
         with pytest.raises(StorageUnavailable, match=AWAY):
             await writer.flush()
@@ -259,11 +265,7 @@ async def test_a_flush_does_not_believe_a_look_that_began_before_it(
 ) -> None:
     """A database that came back while it was being asked is asked once more."""
     monkeypatch.setattr(module, "RETRY_S", 3600.0)
-    database.away = True
-    writer = writer_of(database, tmp_path)
-    decision = a_decision("r", id="d")
-    await writer.append(a_row(decision, "f", decision=decision))
-    writer.record(decision)
+    writer = await writer_in_an_outage(database, tmp_path)
     with pytest.raises(StorageUnavailable):
         await writer.flush()  # whoever looks now has the whole hour before it
     database.go_on.clear()
@@ -286,11 +288,7 @@ async def test_who_flushes_is_told_when_the_writer_closes(
     database: Database, tmp_path: Path
 ) -> None:
     """Nobody waits for a database whose writer has gone."""
-    database.away = True
-    writer = writer_of(database, tmp_path)
-    decision = a_decision("r", id="d")
-    await writer.append(a_row(decision, "f", decision=decision))
-    writer.record(decision)
+    writer = await writer_in_an_outage(database, tmp_path)
     database.go_on.clear()
     database.asked.clear()
     waiting = asyncio.ensure_future(writer.flush())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -123,11 +123,16 @@ class WordPieces:
         return self._normalised(text)
 
     def _read(self, text: str) -> list[int]:
-        words = self._clean(text).split()
+        return self._looked_up(self._clean(text).split(), self._taken_apart)
+
+    def _looked_up(
+        self, words: Sequence[str], otherwise: Callable[[str], Iterable[int]]
+    ) -> list[int]:
+        """Return the ids of words, and what `otherwise` makes of each that is no token."""
         ids: list[int] = []
         for word, whole in zip(words, map(self.opening.ids.get, words), strict=True):
             if whole is None:
-                ids += self._taken_apart(word)
+                ids += otherwise(word)
             else:
                 ids.append(whole)
         return ids
@@ -138,14 +143,7 @@ class WordPieces:
             return (self._unknown,)
         if word.isalnum():
             return self._split(word)
-        ids: list[int] = []
-        for part in self._parts.findall(word):
-            whole = self.opening.ids.get(part)
-            if whole is None:
-                ids += self._split(part)
-            else:
-                ids.append(whole)
-        return ids
+        return self._looked_up(self._parts.findall(word), self._split)
 
     def _split(self, word: str) -> Iterable[int]:
         """Return the longest token that opens a word, the longest that goes on, and so forth."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from conduit.loops import running_loop
+
 T = TypeVar("T")
 
 
@@ -19,7 +21,7 @@ class Homes(Generic[T]):
 
     def here(self) -> T:
         """Return the thing of the running loop; those of loops that have ended are let go of."""
-        loop = _running()
+        loop = running_loop()
         found = self._things.get(loop)
         if found is None:
             for other in [each for each in self._things if each is not None and each.is_closed()]:
@@ -29,11 +31,4 @@ class Homes(Generic[T]):
 
     def leave(self) -> T | None:
         """Return the thing of the running loop, if there is one, and forget it."""
-        return self._things.pop(_running(), None)
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+        return self._things.pop(running_loop(), None)

@@ -99,15 +99,36 @@ def test_answers_that_are_explained_wholly_are_no_trouble() -> None:
 
 def taught(n: int, *, share: bool = True, seed: int = 0) -> RidgeArms:
     """Return two arms that were taught n answers in which the text does not matter."""
+    arms = untaught(share=share)
+    teach(arms, n, seed)
+    return arms
+
+
+def untaught(*, share: bool = True) -> RidgeArms:
+    """Return two arms of which only the priors are known."""
     arms = RidgeArms(8, share=share)
     for mean in MEAN0:
         arms.add_row(ArmPrior(float(mean), 30.0))
+    return arms
+
+
+def teach(arms: RidgeArms, n: int, seed: int) -> None:
+    """Teach two arms n answers in which the text does not matter."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         row, x = int(rng.integers(2)), np.r_[1.0, rng.standard_normal(7) * 0.5]
         good = float(rng.random() < MEAN0[row])
         arms.update(row, x, Step((1.0, 0.0, 0.0), (good, 0.0, 0.0), (good, 0.0, 0.0)))
-    return arms
+
+
+def restarted(arms: RidgeArms) -> RidgeArms:
+    """Return arms that go on from what these have dumped."""
+    again = untaught()
+    for row in range(arms.rows):
+        again.load_row(row, arms.dump_row(row))
+    again.load_shared(arms.dump_shared())
+    again.load_local(arms.dump_local())
+    return again
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -125,12 +146,7 @@ def test_estimates_follow_the_ridge() -> None:
     assert arms.residual() < 1e-9
     weights = arms.W.copy()
     arms.solve_shift()
-    fresh = RidgeArms(8)
-    for row, mean in enumerate(MEAN0):
-        fresh.add_row(ArmPrior(float(mean), 30.0))
-        fresh.load_row(row, arms.dump_row(row))
-    fresh.load_shared(arms.dump_shared())
-    fresh.load_local(arms.dump_local())
+    fresh = restarted(arms)
     np.testing.assert_allclose(fresh.W, arms.W, atol=1e-9)
     assert np.abs(weights - arms.W).max() < 0.05  # the shift alone moved
 
@@ -138,12 +154,7 @@ def test_estimates_follow_the_ridge() -> None:
 def test_a_restart_goes_on_with_the_ridge_in_force() -> None:
     """What was read off the first outcomes is read again only when they have doubled."""
     arms = taught(150)
-    again = RidgeArms(8)
-    for row, mean in enumerate(MEAN0):
-        again.add_row(ArmPrior(float(mean), 30.0))
-        again.load_row(row, arms.dump_row(row))
-    again.load_shared(arms.dump_shared())
-    again.load_local(arms.dump_local())
+    again = restarted(arms)
     assert again.ridge == arms.ridge
     x, step = np.eye(8)[0], Step((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0))
     for each in (arms, again):
@@ -160,11 +171,7 @@ def test_settled_sums_have_one_ridge_whatever_the_order() -> None:
         one.load_row(row, other.dump_row(row))
     one.load_shared(other.dump_shared())
     one.settle()
-    rng = np.random.default_rng(2)
-    for _ in range(90):
-        row, x = int(rng.integers(2)), np.r_[1.0, rng.standard_normal(7) * 0.5]
-        good = float(rng.random() < MEAN0[row])
-        whole.update(row, x, Step((1.0, 0.0, 0.0), (good, 0.0, 0.0), (good, 0.0, 0.0)))
+    teach(whole, 90, seed=2)
     whole.settle()
     assert one.ridge == pytest.approx(whole.ridge, abs=1e-9)
     np.testing.assert_allclose(one.W, whole.W, atol=1e-9)
