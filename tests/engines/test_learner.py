@@ -309,11 +309,23 @@ def test_only_the_same_kind_of_state_is_merged(other: Learner) -> None:
     assert bits(LEARNER) == BEFORE
 
 
+@pytest.mark.parametrize(("fails", "least"), [(0, 0.03), (1, 0.15)])
+def test_one_that_was_never_asked_is_tried_beside_one_that_fails_seldom(
+    fails: int, least: float
+) -> None:
+    """Without a score, luck at the start does not lock out what nobody has tried."""
+    learner = Learner([ModelArm("tried"), ModelArm("never asked")], 1, seed=1)
+    for count in range(100):
+        learner.apply(Outcome("tried", [1.0], quality=float(count % 6 >= fails)))
+    shares = learner.decide([1.0]).propensities
+    assert least < shares[1] < 0.3
+
+
 def test_a_fresh_seed_starts_the_randomness_anew() -> None:
     """A replica that is given a seed draws its own choices from the same state."""
     snapshot = Snapshot.from_bytes(BEFORE)
-    same = [Learner.restore(snapshot, WORLD.models) for _ in range(2)]
-    own = Learner.restore(snapshot, WORLD.models, seed=99)
+    same = [Learner.restore(snapshot, WORLD.models, floor=0.5) for _ in range(2)]
+    own = Learner.restore(snapshot, WORLD.models, floor=0.5, seed=99)
     chosen = [[each.decide(X).model for _ in range(60)] for each in (*same, own)]
     assert chosen[0] == chosen[1] != chosen[2]
     same[0].reseed(5)

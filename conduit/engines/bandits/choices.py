@@ -19,7 +19,7 @@ from conduit.engines.bandits.base import (
 )
 from conduit.engines.bandits.normal import probability_of_best
 
-FLOOR_TEMPERATURE = 0.1  # of utility: the floor prefers models that might be worth it
+FLOOR_TEMPERATURE = 0.05  # of utility: the floor prefers models that might be worth it
 FLOOR_EVEN = 0.1  # the part of the floor that goes to all alike (docs/decisions/0008)
 
 

@@ -18,6 +18,7 @@ ENOUGH = 10.0  # observations behind an arm: with fewer it is hardly known
 LEAST = 1e-3  # observations: the draw of an arm of which nothing is known stays finite
 ANSWERS = 10.0  # more of an arm, that the worth of one is reckoned by (docs/decisions/0011)
 FAMILIAR = 30.0  # outcomes of an arm after which one more is worth half
+TYPICAL_NOISE = 0.45  # of an answer that is right or wrong: v is said for it
 TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
 
 
@@ -122,13 +123,16 @@ def worth_of_an_answer(view: View, utility: Floats) -> Floats:
 class NormalThompson:
     """A draw of each arm's utility from N(mean + worth, v²·leverage), without a draw of weights.
 
+    That is for answers that are right or wrong. Where they scatter less, less is open, and the
+    draw is narrower in proportion.
+
     The worth is that of an answer to `ahead` later queries like this one, half of it when the arm
     has FAMILIAR outcomes, a third when it has twice as many.
 
     An arm that is hardly known, neither by a prior nor by outcomes, is drawn more widely: with n
-    observations behind it, (wide_v·(1/n − 1/ENOUGH))² is added to the variance, so that one that
-    was never asked is asked now and then beside one that never failed. A text of a new kind does
-    not widen the draw: what is learned of it is learned of every later one too.
+    observations behind it, a draw of sd wide_v·(1/n − 1/ENOUGH)² is added, so that one that was
+    never asked is asked now and then beside one that never failed. A text of a new kind does not
+    widen the draw: what is learned of it is learned of every later one too.
     """
 
     v: float
@@ -145,10 +149,11 @@ class NormalThompson:
         return worth
 
     def _sd(self, view: View) -> Floats:
-        sd: Floats = np.sqrt(view.leverage) * self.v
+        sd: Floats = np.sqrt(view.leverage) * view.noise
+        sd *= self.v / TYPICAL_NOISE
         if min(view.behind.tolist()) < ENOUGH:
             beyond = np.maximum(1.0 / np.maximum(view.behind, LEAST) - 1.0 / ENOUGH, 0.0)
-            sd = np.sqrt(sd * sd + (self.wide_v * beyond) ** 2)
+            sd = np.sqrt(sd * sd + (self.wide_v * beyond * beyond) ** 2)
         return sd
 
     def select(self, view: View, rng: np.random.Generator) -> int:

@@ -42,7 +42,7 @@ from conduit.engines.bandits.explorations import (
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
 )
-THOMPSON_WIDE_V = 0.35  # of an arm of which neither prior nor outcomes say much (decision 11)
+THOMPSON_WIDE_V = 1.75  # of an arm of which neither prior nor outcomes say much (decision 9)
 THOMPSON_AHEAD = 60.0  # later queries of a kind that an answer is to help (decision 11)
 LINUCB_ALPHA = 0.1  # the textbook's 1 loses on every table of benchmarks/learning.py
 UCB1_C = 0.1

@@ -104,11 +104,21 @@ def test_bounds_prefer_what_is_less_known(rule: Exploration) -> None:
 
 def test_what_is_hardly_known_is_drawn_widely() -> None:
     """The wide draw is of arms with few observations behind them, never of a text of a new kind."""
-    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 0.5)
+    narrow, wide = NormalThompson(0.05), NormalThompson(0.05, 1.75)
     known = view_of([0.6, 0.65], leverage=[0.03, 0.9], behind=[30.0, 10.0])
     unknown = view_of([0.6, 0.65], leverage=[0.03, 0.5], behind=[30.0, 2.0])
     np.testing.assert_array_equal(narrow.propensities(known), wide.propensities(known))
     assert wide.propensities(unknown)[0] > narrow.propensities(unknown)[0] + 0.02
+
+
+def test_where_answers_scatter_less_the_draw_is_narrower() -> None:
+    """An arm that is behind is drawn as often as its gap is wide in noises, not in utility."""
+    rule = NormalThompson(0.05)
+    near, far = ([0.62, 0.62 - gap] for gap in (0.005, 0.02))
+    steady = view_of(near, leverage=[0.1, 0.1])._replace(noise=np.array([0.1, 0.1]))
+    loud = view_of(far, leverage=[0.1, 0.1])._replace(noise=np.array([0.4, 0.4]))
+    np.testing.assert_allclose(rule.propensities(steady), rule.propensities(loud), atol=1e-3)
+    assert rule.propensities(loud)[1] > 0.1
 
 
 def test_an_answer_is_worth_what_it_may_change() -> None:
