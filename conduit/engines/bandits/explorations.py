@@ -6,6 +6,7 @@ A rule draws from the generator that it is handed and keeps nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ LEAST = 1e-3  # observations: the draw of an arm of which nothing is known stays
 ANSWERS = 10.0  # more of an arm, that the worth of one is reckoned by (docs/decisions/0011)
 FAMILIAR = 30.0  # outcomes of an arm after which one more is worth half
 TYPICAL_NOISE = 0.45  # of an answer that is right or wrong: v is said for it
+FEW = 12  # arms: more are drawn faster by arrays
 TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
 
 
@@ -159,9 +161,38 @@ class NormalThompson:
     def select(self, view: View, rng: np.random.Generator) -> int:
         """Pick the greatest draw."""
         scores: Floats = rng.standard_normal(view.quality.size)
+        if scores.size <= FEW:
+            few = self._scores_of_few(view, scores.tolist())
+            return few.index(max(few))
         scores *= self._sd(view)
         scores += self._mean(view)
         return int(scores.argmax())
+
+    def _scores_of_few(self, view: View, draws: Sequence[float]) -> list[float]:
+        """Return `_mean` + `_sd`·draw, number by number: for five arms twice as fast as arrays."""
+        utility = (view.quality - view.penalty).tolist()
+        rows = zip(
+            utility, view.leverage.tolist(), view.noise.tolist(), view.pulls.tolist(),
+            view.behind.tolist(), draws, strict=True,
+        )  # fmt: skip
+        ranked = sorted(utility)
+        first, second = ranked[-1], ranked[-2:][0]
+        leader = utility.index(first)
+        ahead = self.ahead * FAMILIAR if len(utility) > 1 else 0.0
+        v, scores = self.v / TYPICAL_NOISE, []
+        for k, (mean, h, noise, pulls, behind, draw) in enumerate(rows):
+            sd = v * noise * math.sqrt(h)
+            if behind < ENOUGH:
+                beyond = 1.0 / max(behind, LEAST) - 1.0 / ENOUGH
+                sd = math.hypot(sd, self.wide_v * beyond * beyond)
+            score = mean + sd * draw
+            if ahead:
+                s = noise * h / math.sqrt(h + 1.0 / ANSWERS) + TIE
+                z = (first - (second if k == leader else mean)) / s
+                gain = 0.3989 / ANSWERS * s * math.exp(-z * (1.2 + 0.36 * z))
+                score += gain * ahead / (FAMILIAR + pulls)
+            scores.append(score)
+        return scores
 
     def propensities(self, view: View) -> Floats:
         """Return the probability of each pick, by quadrature."""

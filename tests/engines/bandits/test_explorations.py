@@ -11,6 +11,7 @@ from scipy.stats import norm
 from conduit.engines.bandits.base import View
 from conduit.engines.bandits.choices import FLOOR_EVEN, floor_shares
 from conduit.engines.bandits.explorations import (
+    FEW,
     BestQuality,
     BetaThompson,
     Cheapest,
@@ -119,6 +120,30 @@ def test_where_answers_scatter_less_the_draw_is_narrower() -> None:
     loud = view_of(far, leverage=[0.1, 0.1])._replace(noise=np.array([0.4, 0.4]))
     np.testing.assert_allclose(rule.propensities(steady), rule.propensities(loud), atol=1e-3)
     assert rule.propensities(loud)[1] > 0.1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 1), st.floats(0, 1), st.floats(1e-6, 2), st.floats(0, 500),
+            st.floats(0.05, 0.5), st.booleans(),
+        ),
+        min_size=1,
+        max_size=FEW,
+    ),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_few_arms_are_drawn_as_many_are(arms: list[tuple[float, ...]], seed: int) -> None:
+    """Number by number or by arrays, the same draws make the same scores."""
+    quality, penalty, leverage, pulls, noise, scored = map(np.array, zip(*arms, strict=True))
+    zeros, behind = np.zeros(len(arms)), pulls + 30.0 * scored
+    view = View(quality, penalty, zeros, leverage, pulls, behind, noise)
+    rule = NormalThompson(0.05, 1.75, 60.0)
+    draws = np.random.default_rng(seed).standard_normal(len(arms))
+    scores = draws * rule._sd(view) + rule._mean(view)
+    np.testing.assert_allclose(rule._scores_of_few(view, draws.tolist()), scores, atol=1e-9)
+    picked = rule.select(view, np.random.default_rng(seed))
+    assert scores[picked] == pytest.approx(scores.max(), abs=1e-9)
 
 
 def test_an_answer_is_worth_what_it_may_change() -> None:
