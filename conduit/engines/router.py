@@ -59,6 +59,8 @@ DECISION_TTL_S = 30 * 86_400.0
 class Experience(Companion, Weigher, Protocol):
     """What is learned of signals beside the learner, and what it makes of feedback."""
 
+    def expect(self, scores: Mapping[str, float]) -> None: ...
+
 
 class Router:
     """Picks the model that will serve a query best, and learns from what comes of it."""
@@ -121,7 +123,7 @@ class Router:
         self.lock = threading.RLock()  # held while it decides and while it is taught
         self._follower = self._level_with_the_log()
         self._listeners: list[Callable[[LogEntry], None]] = []
-        self._weigher: Weigher | None = None
+        self._experience: Experience | None = None
 
     def _level_with_the_log(self) -> Follower:
         """Return the follower that teaches the learner what comes into the log."""
@@ -292,6 +294,11 @@ class Router:
         windows = (arm.context_window for arm in self._models.values())
         self._least_window = min((w for w in windows if w is not None), default=math.inf)
 
+    def _tell_scores(self) -> None:
+        if self._experience is not None:
+            known = {name: arm.quality for name, arm in self._models.items()}
+            self._experience.expect({m: q for m, q in known.items() if q is not None})
+
     # feedback ----------------------------------------------------------------------------------
 
     async def feedback(
@@ -375,7 +382,7 @@ class Router:
             router=self.name,
             now=self._clock(),
             model=model,
-            weigher=self._weigher,
+            weigher=self._experience,
         )
 
     def attach(self, experience: Experience) -> None:
@@ -383,8 +390,9 @@ class Router:
 
         Attached before the router has read its log, it is kept in the router's snapshots.
         """
-        self._weigher = experience
+        self._experience = experience
         self._follower.attach(experience)
+        self._tell_scores()
 
     def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
         """Call a listener with every row of the log that the learner is taught."""
@@ -462,6 +470,7 @@ class Router:
             self.learner.add_model(arm)
             self._models[arm.id] = arm
             self._read_windows()
+            self._tell_scores()
 
     def remove_model(self, model_id: str) -> None:
         """Stop choosing a model; what was learned of it comes back with it."""
@@ -471,6 +480,7 @@ class Router:
             self.learner.remove_model(model_id)
             del self._models[model_id]
             self._read_windows()
+            self._tell_scores()
 
     # readings ----------------------------------------------------------------------------------
 

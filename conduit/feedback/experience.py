@@ -120,11 +120,19 @@ class SignalExperience:
     def __init__(self, kinds: SignalKinds | None = None) -> None:
         """Start from the documented reliabilities alone."""
         self.kinds = kinds or SignalKinds()
+        self._scores: dict[str, float] = {}
         self.clear()
 
     def fresh(self) -> SignalExperience:
         """Return another of the same kinds of signals that has learned nothing."""
-        return SignalExperience(self.kinds)
+        other = SignalExperience(self.kinds)
+        other.expect(self._scores)
+        return other
+
+    def expect(self, scores: Mapping[str, float]) -> None:
+        """Take the published quality of models for that of their answers, until ratings tell."""
+        self._scores = dict(scores)
+        self._refresh()
 
     def clear(self) -> None:
         """Forget everything, as before a log is read again."""
@@ -183,7 +191,18 @@ class SignalExperience:
             seen, rated, total, square = map(float, np.maximum(cell, 0.0))
             agreed = min(max(total if good else rated - total, 0.0), rated)
             counts[kind, good] = Counts(seen, agreed, rated - agreed, square)
-        return ReliabilityTable(counts, self.kinds.priors())
+        return ReliabilityTable(counts, self.kinds.priors(), self._level())
+
+    def _level(self) -> float | None:
+        """Return the mean score of the models, each as often as it answered."""
+        if not self._scores:
+            return None
+        answered = dict.fromkeys(self._scores, 1.0)
+        for (model, _, _), cell in self._cells.items():
+            if model in answered:
+                answered[model] += max(float(cell[0]), 0.0)
+        total = sum(count * self._scores[model] for model, count in answered.items())
+        return total / sum(answered.values())
 
     def quality(self) -> QualityByModel:
         """Return the ratings by model and class of signal, from which a model's quality follows."""

@@ -17,10 +17,13 @@ and this undoes it. It may lie below 0 or above 1, where no answer is; so eviden
 [0, 1], the largest stretch of m_k that stays there, and a lift for what is missing.
 
 Ratings teach m_k in two steps. How good answers are in general differs most between applications,
-so one shift of all log-odds is learned first (a normal prior, sd 1); then each outcome's own
-deviation from its documented value so shifted, which counts for some twenty ratings. V is b (1 - b)
-where ratings are yes or no, and less where they are graded, as ratings tell; what is documented of
-outcomes is documented for yes or no, and differs less between them by the same factor.
+so one shift of all log-odds is learned first (a normal prior, sd 1). It starts from what brings b
+to the published scores of the models that answered, where there are any and some signal has spoken
+against answers: then what signals teach and what was believed before are of one level. Next comes
+each outcome's own deviation from its documented value so shifted, which counts for some twenty
+ratings. V is b (1 - b) where ratings are yes or no, and less where they are graded, as ratings
+tell; what is documented of outcomes is documented for yes or no, and differs less between them by
+the same factor.
 
 All that is learned is counts, so tables of replicas merge by adding them up.
 """
@@ -29,8 +32,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +44,9 @@ from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Pri
 # Which the documented frequencies of all signals stand for. As long as they outweigh what is seen,
 # an answer without an error is better than usual; in a pool where that is usual, that ends soon.
 USUAL_DECISIONS: Final = 5.0  # 20 lifted a model by .15 while another was down (decision 10)
+# Verdicts against answers from which scores set the level: where none is ever seen, signals tell
+# nothing apart, and what speaks for all answers alike must not be taken for more.
+_AGAINST_ENOUGH: Final = 5.0
 _SHIFT_SD: Final = 1.0  # of the log-odds of a good answer, between applications
 _SHIFT_MOST: Final = 6.0
 _SHIFT_STEPS: Final = 40
@@ -137,6 +143,7 @@ class ReliabilityTable:
 
     counts: Mapping[Verdict, Counts] = field(default_factory=dict)
     priors: Mapping[str, Prior] = field(default_factory=lambda: SIGNAL_RELIABILITY, compare=False)
+    level: float | None = field(default=None, compare=False)  # of answers, before any rating
 
     # learning ------------------------------------------------------------------------------------
 
@@ -166,11 +173,11 @@ class ReliabilityTable:
         counts = dict(self.counts)
         for verdict, more in other.counts.items():
             counts[verdict] = counts.get(verdict, Counts()).plus(more)
-        return ReliabilityTable(counts, self.priors)
+        return replace(self, counts=counts)
 
     def _plus(self, verdict: Verdict, more: Counts) -> ReliabilityTable:
         known = self.counts.get(verdict, Counts())
-        return ReliabilityTable({**self.counts, verdict: known.plus(more)}, self.priors)
+        return replace(self, counts={**self.counts, verdict: known.plus(more)})
 
     # reading -------------------------------------------------------------------------------------
 
@@ -208,20 +215,33 @@ class ReliabilityTable:
         The most probable shift given all ratings: where the ratings that it expects, and its prior,
         meet those that there are.
         """
+        usual = self._shift_to_level
         rated = [
             (counts.rated, self._documented(kind, good))
             for (kind, good), counts in self.counts.items()
             if counts.rated > 0.0
         ]
         if not rated:
-            return 0.0
+            return usual
         total = sum(c.agree if good else c.disagree for (_, good), c in self.counts.items())
-        low, high = -_SHIFT_MOST, _SHIFT_MOST
-        for _ in range(_SHIFT_STEPS):
-            shift = 0.5 * (low + high)
-            expected = sum(n * _shifted(m, shift) for n, m in rated) + shift / _SHIFT_SD**2
-            low, high = (shift, high) if expected < total else (low, shift)
-        return 0.5 * (low + high)
+        return _crossed(
+            lambda shift: (
+                sum(n * _shifted(m, shift) for n, m in rated) + (shift - usual) / _SHIFT_SD**2
+            ),
+            total,
+        )
+
+    @cached_property
+    def _shift_to_level(self) -> float:
+        """Return the shift that brings the mean of what is documented to the level."""
+        against = sum(counts.seen for (_, good), counts in self.counts.items() if not good)
+        if self.level is None or not against:
+            return 0.0
+        verdicts, shares = self._frequencies()
+        means = [(p, self._documented(*v)) for v, p in zip(verdicts, shares, strict=True)]
+        wanted = self.level * sum(shares)
+        shift = _crossed(lambda shift: sum(p * _shifted(m, shift) for p, m in means), wanted)
+        return shift * min(against / _AGAINST_ENOUGH, 1.0)
 
     def reliability_of(self, kind: str) -> Reliability:
         """Return what a kind is worth now, for `evidence_of`."""
@@ -354,6 +374,15 @@ def _shifted(mean: float, shift: float) -> float:
     """Return a probability whose log-odds were shifted."""
     clipped = min(max(mean, _CERTAIN), 1.0 - _CERTAIN)
     return 1.0 / (1.0 + (1.0 - clipped) / clipped * math.exp(-shift))
+
+
+def _crossed(rising: Callable[[float], float], wanted: float) -> float:
+    """Return the shift at which a rising function of it has the value that is wanted."""
+    low, high = -_SHIFT_MOST, _SHIFT_MOST
+    for _ in range(_SHIFT_STEPS):
+        shift = 0.5 * (low + high)
+        low, high = (shift, high) if rising(shift) < wanted else (low, shift)
+    return 0.5 * (low + high)
 
 
 def _positive(value: float) -> float:

@@ -70,6 +70,19 @@ async def log_of(router: Router) -> list[LogEntry]:
     return list(await router.store.tail(router.name))
 
 
+async def test_signals_begin_at_the_level_of_the_models_scores() -> None:
+    """The router tells which scores its models have, whenever they change."""
+    arms = [ModelArm("a", quality=0.8), ModelArm("b")]
+    async with Router(arms, seed=1, environ={}) as router:
+        collector = FeedbackCollector(router)
+        levels = [collector.experience.reliability.level]
+        router.add_model(ModelArm("c", quality=0.6))
+        levels.append(collector.experience.reliability.level)
+        router.remove_model("a")
+        levels.append(collector.experience.reliability.level)
+    assert levels == pytest.approx([0.8, 0.7, 0.6])
+
+
 async def test_a_retry_is_evidence_about_the_earlier_answer(router: Router) -> None:
     """The second try counts against the model that answered the first, and only against it."""
     collector = FeedbackCollector(router)

@@ -284,6 +284,40 @@ def test_graded_ratings_leave_what_a_signal_teaches_unbiased() -> None:
     assert 1.6 <= taught["no_error", True][1] - taught["retry", False][1] <= 2.6
 
 
+@pytest.mark.parametrize("level", [0.15, 0.5, 0.8, 0.97])
+def test_signals_teach_at_the_level_of_the_published_scores(level: float) -> None:
+    """What verdicts teach has, by how often each occurs, the mean that scores promise."""
+    table = ReliabilityTable(level=level)
+    for k in range(200):
+        table = table.seen("retry" if k % 4 == 0 else "no_error", float(k % 4 != 0))
+    assert table.mean == pytest.approx(level, abs=1e-6)
+    assert sum(share * lesson for share, lesson in table.taught().values()) == pytest.approx(level)
+
+
+def test_ratings_overrule_the_published_scores() -> None:
+    """Thirty ratings bring the level most of the way from what scores promised."""
+    table = ReliabilityTable(level=0.9)
+    for k in range(100):
+        table = table.seen("no_error", 1.0)
+        if k < 30:
+            table = table.learned("no_error", 1.0, float(k % 2))
+    assert 0.45 < table.mean < 0.65
+
+
+def test_scores_count_as_often_as_their_models_answered() -> None:
+    """The level is that of the models in use; what is learned leaves the scores where they are."""
+    x, experience = as_vector([1.0]), SignalExperience()
+    experience.expect({"m": 0.6, "other": 0.9})
+    assert experience.reliability.level == pytest.approx(0.75)
+    for k in range(28):
+        signal = Evidence(quality=0.6, quality_weight=0.2, rank=1)
+        experience.learn(entry_of(k, x, [Remark("no_error", 1.0, signal)]))
+    assert experience.table().level == pytest.approx((29 * 0.6 + 0.9) / 30)
+    assert experience.fresh().reliability.level == pytest.approx(0.75)
+    experience.clear()
+    assert experience.reliability.level == pytest.approx(0.75)
+
+
 def test_signals_that_say_nothing_come_to_weigh_nothing() -> None:
     """Where ratings show that a signal tells nothing of quality, it no longer teaches any."""
     rng, experience, x = random.Random(1), SignalExperience(), as_vector([1.0])
