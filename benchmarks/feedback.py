@@ -133,7 +133,7 @@ class Run:
         models = world.table.models_scored(setup.priors, self.rng)
         self.learner = Learner(models, world.x[0].size, seed=int(self.rng.integers(2**62)))
         self.experience = SignalExperience()
-        self.experience.expect({m.id: m.quality for m in models if m.quality is not None})
+        self.experience.expect(models)
         self._known: dict[int, tuple[Remark, ...]] = {}
         self._joined: dict[int, Evidence] = {}
 

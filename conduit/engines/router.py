@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import date
 from inspect import signature
@@ -59,7 +59,7 @@ DECISION_TTL_S = 30 * 86_400.0
 class Experience(Companion, Weigher, Protocol):
     """What is learned of signals beside the learner, and what it makes of feedback."""
 
-    def expect(self, scores: Mapping[str, float]) -> None: ...
+    def expect(self, models: Iterable[ModelArm]) -> None: ...
 
 
 class Router:
@@ -113,7 +113,8 @@ class Router:
             secret=secret or environ.get("CONDUIT_SECRET"),
         )  # fmt: skip
         self._models = {arm.id: arm for arm in arms}
-        self._read_windows()
+        self._experience: Experience | None = None
+        self._models_changed()
         self._conversations = Conversations()
         self._beginnings = Beginnings(
             self._models, schema=self.analyzer.schema, dim=self.analyzer.dim, seed=seed,
@@ -123,7 +124,6 @@ class Router:
         self.lock = threading.RLock()  # held while it decides and while it is taught
         self._follower = self._level_with_the_log()
         self._listeners: list[Callable[[LogEntry], None]] = []
-        self._experience: Experience | None = None
 
     def _level_with_the_log(self) -> Follower:
         """Return the follower that teaches the learner what comes into the log."""
@@ -290,14 +290,11 @@ class Router:
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
-    def _read_windows(self) -> None:
+    def _models_changed(self) -> None:
         windows = (arm.context_window for arm in self._models.values())
         self._least_window = min((w for w in windows if w is not None), default=math.inf)
-
-    def _tell_scores(self) -> None:
         if self._experience is not None:
-            known = {name: arm.quality for name, arm in self._models.items()}
-            self._experience.expect({m: q for m, q in known.items() if q is not None})
+            self._experience.expect(self._models.values())
 
     # feedback ----------------------------------------------------------------------------------
 
@@ -392,7 +389,7 @@ class Router:
         """
         self._experience = experience
         self._follower.attach(experience)
-        self._tell_scores()
+        experience.expect(self._models.values())
 
     def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
         """Call a listener with every row of the log that the learner is taught."""
@@ -469,8 +466,7 @@ class Router:
         with self.lock:
             self.learner.add_model(arm)
             self._models[arm.id] = arm
-            self._read_windows()
-            self._tell_scores()
+            self._models_changed()
 
     def remove_model(self, model_id: str) -> None:
         """Stop choosing a model; what was learned of it comes back with it."""
@@ -479,8 +475,7 @@ class Router:
         with self.lock:
             self.learner.remove_model(model_id)
             del self._models[model_id]
-            self._read_windows()
-            self._tell_scores()
+            self._models_changed()
 
     # readings ----------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.events import SOURCE_RANK, LogEntry, Remark
+from conduit.core.models import ModelArm
 from conduit.feedback.kinds import SignalKinds, telling
 from conduit.feedback.patience import BINS, KnownPatience, LatencySummary, bin_of
 from conduit.feedback.ratings import QualityByModel, RatingCounts, RatingPropensity
@@ -126,12 +127,13 @@ class SignalExperience:
     def fresh(self) -> SignalExperience:
         """Return another of the same kinds of signals that has learned nothing."""
         other = SignalExperience(self.kinds)
-        other.expect(self._scores)
+        other._scores = self._scores
+        other._refresh()
         return other
 
-    def expect(self, scores: Mapping[str, float]) -> None:
+    def expect(self, models: Iterable[ModelArm]) -> None:
         """Take the published quality of models for that of their answers, until ratings tell."""
-        self._scores = dict(scores)
+        self._scores = {arm.id: arm.quality for arm in models if arm.quality is not None}
         self._refresh()
 
     def clear(self) -> None:

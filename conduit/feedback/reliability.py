@@ -199,7 +199,7 @@ class ReliabilityTable:
     @cached_property
     def _level(self) -> float:
         """Return the mean over all verdicts of what is usual."""
-        verdicts, shares = self._frequencies()
+        verdicts, shares = self._frequencies
         usual = [self._usual(*verdict) for verdict in verdicts]
         return sum(p * m for p, m in zip(shares, usual, strict=True)) / sum(shares)
 
@@ -237,7 +237,7 @@ class ReliabilityTable:
         against = sum(counts.seen for (_, good), counts in self.counts.items() if not good)
         if self.level is None or not against:
             return 0.0
-        verdicts, shares = self._frequencies()
+        verdicts, shares = self._frequencies
         means = [(p, self._documented(*v)) for v, p in zip(verdicts, shares, strict=True)]
         wanted = self.level * sum(shares)
         shift = _crossed(lambda shift: sum(p * _shifted(m, shift) for p, m in means), wanted)
@@ -271,7 +271,7 @@ class ReliabilityTable:
         """Return the variance of ratings beside that of yes or no with the same mean."""
         rated = sum(counts.rated for counts in self.counts.values())
         first = second = 0.0
-        verdicts, shares = self._frequencies()
+        verdicts, shares = self._frequencies
         for verdict, share in zip(verdicts, shares, strict=True):
             counts = self.counts.get(verdict, Counts())
             if counts.rated > 0.0:
@@ -332,11 +332,12 @@ class ReliabilityTable:
     @cached_property
     def _outcomes(self) -> tuple[list[Verdict], list[float], list[float]]:
         """Return the verdicts, how often each occurs, and the quality that is expected then."""
-        verdicts, shares = self._frequencies()
+        verdicts, shares = self._frequencies
         right = [self.right(kind, good=good) for kind, good in verdicts]
         means = [r if good else 1.0 - r for r, (_, good) in zip(right, verdicts, strict=True)]
         return verdicts, shares, means
 
+    @cached_property
     def _frequencies(self) -> tuple[list[Verdict], list[float]]:
         """Return the verdicts, and how often each occurs."""
         scale = USUAL_DECISIONS / max(sum(p.seen for p in self.priors.values()), _LEAST_SPREAD)

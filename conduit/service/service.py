@@ -30,6 +30,7 @@ from conduit.evaluation.graders import Grader, Prompt
 from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
 from conduit.feedback.events import FeedbackPayload, SignalEvent, SignalPayload, Target
+from conduit.loops import running_loop
 from conduit.service.desk import Desk
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
@@ -274,9 +275,7 @@ class Service:
 
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something in this service's own event loop, from another thread or after it."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if running_loop() is None:
             return self._at_home(work)
         work.close()
         raise RuntimeError("an event loop is running in this thread: await the coroutine instead")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput
 from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
-from conduit.core.models import Vector, as_vector
+from conduit.core.models import ModelArm, Vector, as_vector
 from conduit.feedback.experience import SignalExperience
 from conduit.feedback.kinds import SIGNAL_RELIABILITY, Prior, SignalKinds
 from conduit.feedback.reliability import Reliability, ReliabilityTable, evidence_of
@@ -307,7 +307,7 @@ def test_ratings_overrule_the_published_scores() -> None:
 def test_scores_count_as_often_as_their_models_answered() -> None:
     """The level is that of the models in use; what is learned leaves the scores where they are."""
     x, experience = as_vector([1.0]), SignalExperience()
-    experience.expect({"m": 0.6, "other": 0.9})
+    experience.expect([ModelArm("m", quality=0.6), ModelArm("other", quality=0.9)])
     assert experience.reliability.level == pytest.approx(0.75)
     for k in range(28):
         signal = Evidence(quality=0.6, quality_weight=0.2, rank=1)

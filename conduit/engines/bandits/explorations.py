@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -111,14 +111,15 @@ def worth_of_an_answer(view: View, utility: Floats) -> Floats:
     gap = utility[best] - utility
     gap[best] = math.inf
     gap[best] = gap.min()  # the best would have to fall behind the second
-    s = view.noise * view.leverage
-    s /= np.sqrt(view.leverage + 1.0 / ANSWERS)
-    s += TIE  # where nothing can be learned, nothing is divided by 0
-    gap /= s
+    return np.asarray(_gain(gap, view.leverage, view.noise, np))
+
+
+def _gain(gap: Any, h: Any, noise: Any, by: Any) -> Any:
+    """Return the worth at a distance from the best of the others; `by` is numpy, or math."""
+    s = noise * h / by.sqrt(h + 1.0 / ANSWERS) + TIE  # where nothing can be learned, not 0
+    z = gap / s
     # The mean of max(0, N(−z, 1)) is 0.3989·exp(−1.2z − 0.36z²), within an eighth for z below 3.
-    s *= np.exp(gap * (-1.2 - 0.36 * gap))
-    s *= 0.3989 / ANSWERS
-    return s
+    return 0.3989 / ANSWERS * s * by.exp(-z * (1.2 + 0.36 * z))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +188,8 @@ class NormalThompson:
                 sd = math.hypot(sd, self.wide_v * beyond * beyond)
             score = mean + sd * draw
             if ahead:
-                s = noise * h / math.sqrt(h + 1.0 / ANSWERS) + TIE
-                z = (first - (second if k == leader else mean)) / s
-                gain = 0.3989 / ANSWERS * s * math.exp(-z * (1.2 + 0.36 * z))
-                score += gain * ahead / (FAMILIAR + pulls)
+                gap = first - (second if k == leader else mean)
+                score += _gain(gap, h, noise, math) * ahead / (FAMILIAR + pulls)
             scores.append(score)
         return scores
 
