@@ -169,7 +169,7 @@ class Run:
             kind, said = ("no_error", 1.0) if good else ("retry", 0.0)
             found = self.experience.weigh(kind, said, self.world.models[k])
             assert found is not None
-            taught, lift, weight = found
+            taught, lift, weight, _ = found
         evidence = Evidence(
             quality=taught,
             quality_weight=weight,
@@ -315,7 +315,10 @@ def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
         found = experience.weigh(kind, float(kind == "no_error"), model)
         assert found is not None
         signal = Evidence(
-            quality=found[0], lift=found[1], quality_weight=found[2], rank=SOURCE_RANK["implicit"]
+            quality=found.quality,
+            lift=found.lift,
+            quality_weight=found.weight,
+            rank=SOURCE_RANK["implicit"],
         )
         remark = Remark(kind, float(kind == "no_error"), signal)
         corrected.apply(Outcome.of(model, x, signal))

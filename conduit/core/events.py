@@ -28,8 +28,15 @@ MOST_SECONDS = 1e7
 MOST_RATING_WEIGHT = 1000.0
 MOST_LIFT = 2.0
 
-# Evidence about quality by who gave it: a later, stronger source revises a weaker one.
-SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 1, "judge": 2, "user": 3}
+# Evidence about quality by who gave it: a later, stronger source revises a weaker one. Signals of
+# several kinds may speak of one call: those that tell more rank above "implicit", below "judge".
+SOURCE_RANK: Mapping[str, int] = {"system": 0, "implicit": 100, "judge": 200, "user": 300}
+_SHADES = SOURCE_RANK["judge"] - SOURCE_RANK["implicit"] - 1
+
+
+def rank_of_signal(telling: float) -> int:
+    """Return the rank of a signal that tells so much, from 0 to 1, of the quality of an answer."""
+    return SOURCE_RANK["implicit"] + round(_SHADES * min(telling, 1.0))
 
 
 def unchecked(cls: type[T]) -> Callable[..., T]:
@@ -54,8 +61,8 @@ def unchecked(cls: type[T]) -> Callable[..., T]:
 class Evidence:
     """What was known of one call at one time; None is unknown and teaches nothing.
 
-    `rank` orders sources (`SOURCE_RANK`), then `quality_weight`, then `given_at`, then `key`: the
-    greatest is the evidence that counts, whatever the order of arrival.
+    `rank` orders sources (`SOURCE_RANK`), and signals by how much they tell; then `quality_weight`,
+    `given_at` and `key`: the greatest is the evidence that counts, whatever the order of arrival.
     """
 
     quality: float | None = None
@@ -261,6 +268,15 @@ class FeedbackRow:
     def __post_init__(self) -> None:
         """Refuse a value that is no number."""
         optional_finite(self.said, "said")
+
+
+class Lesson(NamedTuple):
+    """What a signal teaches of the answer that it is about."""
+
+    quality: float
+    lift: float  # as of the evidence
+    weight: float  # beside a rating's 1
+    telling: float  # from 0 to 1: of several signals on one answer the most telling counts
 
 
 class Remark(NamedTuple):

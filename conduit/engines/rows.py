@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.errors import InvalidInput, unknown_name
-from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
+from conduit.core.events import (
+    SOURCE_RANK,
+    DecisionRecord,
+    Evidence,
+    FeedbackRow,
+    Lesson,
+    rank_of_signal,
+)
 from conduit.core.models import Feedback, ImplicitFeedback, RoutingDecision
 from conduit.engines.learner import Calibration, columns_of
 from conduit.storage.base import new_id
@@ -26,10 +33,8 @@ JUDGE_WEIGHT = 0.5
 class Weigher(Protocol):
     """Knows how far a signal is believed."""
 
-    def weigh(
-        self, kind: str, value: float, model: str | None = None
-    ) -> tuple[float, float, float] | None:
-        """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
+    def weigh(self, kind: str, value: float, model: str | None = None) -> Lesson | None:
+        """Return what a signal teaches; None for unknown kinds."""
 
 
 def lesson_of(
@@ -105,8 +110,13 @@ def _weighed(
     if learned is None:
         return evidence, None
     if feedback.error is None and feedback.weight is None:
-        quality, lift, weight = learned
-        evidence = replace(evidence, quality=quality, lift=lift, quality_weight=weight)
+        evidence = replace(
+            evidence,
+            quality=learned.quality,
+            lift=learned.lift,
+            quality_weight=learned.weight,
+            rank=rank_of_signal(learned.telling),
+        )
     return evidence, feedback.quality
 
 
@@ -180,7 +190,7 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
     """Return what a piece of feedback says, with its rank and weight.
 
     A user's opinion weighs 1, a judge's score half as much. Of an implicit signal, a failed call
-    weighs 1 as well; any other weighs its reliability.
+    weighs 1 as well; any other weighs its reliability, and tells as much as it weighs.
     """
     given_at = now if feedback.given_at is None else feedback.given_at
     key = feedback.feedback_id or new_id(now)
@@ -203,7 +213,7 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
         output_tokens=feedback.output_tokens,
         latency_s=feedback.latency_s,
         error=feedback.error,
-        rank=SOURCE_RANK["judge" if feedback.signal == WITHDRAWN else "implicit"],
+        rank=SOURCE_RANK["judge"] if feedback.signal == WITHDRAWN else rank_of_signal(weight),
         given_at=given_at,
         key=key,
     )

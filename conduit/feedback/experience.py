@@ -26,7 +26,6 @@ rating there, and Var(y) that of what its signals teach.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -34,7 +33,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.events import SOURCE_RANK, LogEntry, Remark
+from conduit.core.events import SOURCE_RANK, Lesson, LogEntry, Remark
 from conduit.core.models import ModelArm
 from conduit.feedback.kinds import SignalKinds, telling
 from conduit.feedback.patience import BINS, KnownPatience, LatencySummary, bin_of
@@ -45,7 +44,6 @@ REFRESH_EVERY: Final = 25  # rows of the log between two readings of the sums
 OWN_DECISIONS: Final = 50.0  # of a model from which its own frequencies count more than all models'
 _LEAST_QUALITY: Final = 0.02  # of a model, and by as much below 1, for the variance of its ratings
 _LEAST_WEIGHT: Final = 1e-9
-_STEP: Final = 1.25
 GAVE_UP: Final = "gave_up"  # said: the seconds that a caller waited in vain
 
 Sums = Mapping[str, NDArray[np.float64]]
@@ -179,7 +177,7 @@ class SignalExperience:
         for (model, kind, good), cell in self._cells.items():
             self._seen.setdefault(model, {})[kind, good] = max(float(cell[0]), 0.0)
         self._weights: dict[str, float] = {}
-        self._lessons: dict[Cell, tuple[float, float, float]] = {}
+        self._lessons: dict[Cell, Lesson] = {}
 
     # reading -------------------------------------------------------------------------------------
 
@@ -270,10 +268,8 @@ class SignalExperience:
         weight = self.reliability.spread * quality * (1.0 - quality)
         return max(min(weight, variance) / max(variance, _LEAST_WEIGHT), _LEAST_WEIGHT)
 
-    def weigh(
-        self, kind: str, value: float, model: str | None = None
-    ) -> tuple[float, float, float] | None:
-        """Return the quality, lift and weight that a signal teaches; None for unknown kinds."""
+    def weigh(self, kind: str, value: float, model: str | None = None) -> Lesson | None:
+        """Return what a signal teaches; None for unknown kinds."""
         if kind not in self.kinds:
             return None
         if self._kinds_known != self.kinds.changes:
@@ -286,12 +282,15 @@ class SignalExperience:
             lesson = self._lessons[key] = self._lesson(kind, value, model)
         return lesson
 
-    def _lesson(self, kind: str, value: float, model: str | None) -> tuple[float, float, float]:
+    def _lesson(self, kind: str, value: float, model: str | None) -> Lesson:
         reliability = self.reliability.reliability_of(kind)
-        quality, weight = evidence_of(value, reliability)
-        usual = self.reliability.channel_weight
-        own = _stepped(self._weight_of(model or ""))
-        return quality, lift_of(value, reliability), weight * own / usual
+        quality, _ = evidence_of(value, reliability)
+        return Lesson(
+            quality,
+            lift_of(value, reliability),
+            self._weight_of(model or ""),
+            telling(kind, value >= 0.5),
+        )
 
     def worth(self) -> dict[str, SignalWorth]:
         """Return how far each verdict is believed, those of the documented kinds first."""
@@ -334,15 +333,6 @@ class SignalExperience:
 def named(kind: str, good: bool) -> str:
     """Return the name of a verdict: a signal, and whether it speaks for the answer."""
     return f"{kind}{'+' if good else '-'}"
-
-
-def _stepped(weight: float) -> float:
-    """Return the nearest step of a weight.
-
-    Of two signals on one call the more telling counts, which weighs a little more; so it must not
-    matter that what signals weigh moved a little between the two.
-    """
-    return min(float(_STEP ** round(math.log(weight, _STEP))), 1.0)
 
 
 def _counts(cell: NDArray[np.float64]) -> RatingCounts:

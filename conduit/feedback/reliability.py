@@ -39,7 +39,7 @@ from typing import Any, Final, NamedTuple
 
 from conduit.core.errors import InvalidInput, finite
 from conduit.core.events import MOST_LIFT
-from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior, telling
+from conduit.feedback.kinds import DEFAULT_PRIOR_WEIGHT, SIGNAL_RELIABILITY, Prior
 
 # Which the documented frequencies of all signals stand for. As long as they outweigh what is seen,
 # an answer without an error is better than usual; in a pool where that is usual, that ends soon.
@@ -54,8 +54,6 @@ _PRIOR_OF_SPREAD: Final = 10.0  # ratings behind "ratings are yes or no"
 _CERTAIN: Final = 1e-3  # log-odds of what is documented as sure are taken from here
 _UNKNOWN: Final = Prior(DEFAULT_PRIOR_WEIGHT / 2, DEFAULT_PRIOR_WEIGHT / 2)
 _LEAST_SPREAD: Final = 1e-9
-# A signal that says more outranks one that says less of the same decision, by this small a margin.
-_RANKING: Final = 0.01
 _LEAST_TRUST: Final = 0.05  # R2 of a channel below which its noise is not undone in full
 
 Verdict = tuple[str, bool]  # the kind, and whether it speaks for the answer
@@ -91,7 +89,6 @@ class Reliability:
     mean: float = 0.5  # of quality over the channel
     stretch: float = math.inf
     weight: float | None = None  # None: that of this signal alone
-    kind: str | None = None  # of several signals on one answer the most telling kind counts
 
     @classmethod
     def of(cls, right: float) -> Reliability:
@@ -115,17 +112,12 @@ def evidence_of(quality: float, reliability: Reliability) -> tuple[float, float]
         weight = min(spread * spread, 1.0)
     stretch = min(reliability.stretch, 1.0 / weight) if weight > 0.0 else 0.0
     taught = mean + stretch * (expected - mean)
-    rank = abs(expected - mean)
-    if reliability.kind is not None:
-        rank = telling(reliability.kind, said >= 0.5)
-    return min(max(taught, 0.0), 1.0), weight * (1.0 + _RANKING * rank)
+    return min(max(taught, 0.0), 1.0), weight
 
 
 def lift_of(quality: float, reliability: Reliability) -> float:
     """Return what must be added to the quality that a verdict teaches, to be right on average."""
     taught, weight = evidence_of(quality, reliability)
-    if reliability.weight is not None:
-        weight = reliability.weight
     expected, mean = reliability.expected(quality), reliability.mean
     whole = mean + (expected - mean) / max(weight, _LEAST_TRUST)
     return min(max(whole - taught, -MOST_LIFT), MOST_LIFT)
@@ -252,7 +244,6 @@ class ReliabilityTable:
             mean=mean,
             stretch=stretch,
             weight=weight,
-            kind=kind,
         )
 
     def taught(self) -> dict[Verdict, tuple[float, float]]:
@@ -293,7 +284,7 @@ class ReliabilityTable:
 
     @property
     def channel_weight(self) -> float:
-        """Return the weight of a signal's evidence, whichever it is, but for a margin."""
+        """Return the weight of a signal's evidence, whichever it is."""
         return self._channel.weight
 
     @property

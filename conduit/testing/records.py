@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry
 from conduit.core.models import Response
 from conduit.storage.ports import (
     Clock,
@@ -22,6 +22,7 @@ from conduit.storage.ports import (
 DIM = 5
 START = 1_700_000_000.0  # epoch seconds at which the clock of these tests starts
 DAY_S = 86_400.0
+SYSTEM, IMPLICIT, JUDGE, USER = (SOURCE_RANK[s] for s in ("system", "implicit", "judge", "user"))
 Sums = Mapping[str, NDArray[np.float64]]
 
 

@@ -18,7 +18,10 @@ from conduit.storage.ports import (
 )
 from conduit.testing.records import (
     DAY_S,
+    IMPLICIT,
+    JUDGE,
     START,
+    USER,
     ManualClock,
     StoreFactory,
     a_decision,
@@ -94,8 +97,8 @@ class HistoryContract:
             for each, answer in zip(decisions, answers, strict=True):
                 await store.record(each)
                 await store.record_response(answer)
-            await store.append(a_row(decisions[0], quality=0.25, rank=1))
-            await store.append(a_row(decisions[0], quality=0.5, rank=3, user_key="u"))
+            await store.append(a_row(decisions[0], quality=0.25, rank=IMPLICIT))
+            await store.append(a_row(decisions[0], quality=0.5, rank=USER, user_key="u"))
             await store.append(a_row(decisions[1], quality=1.0))
             await store.flush()
             assert await store.response(router, answers[0].id) == answers[0]
@@ -121,13 +124,13 @@ class HistoryContract:
             for each in made:
                 await store.record(each)
             said = [
-                (made[0], 3, user, "explicit"),
-                (made[0], 3, user, "explicit"),
-                (made[1], 3, user, "explicit"),
-                (made[1], 3, "somebody", "explicit"),
-                (made[2], 3, None, "explicit"),
-                (made[2], 2, user, "explicit"),  # a judge's score
-                (made[3], 3, None, "calibration"),
+                (made[0], USER, user, "explicit"),
+                (made[0], USER, user, "explicit"),
+                (made[1], USER, user, "explicit"),
+                (made[1], USER, "somebody", "explicit"),
+                (made[2], USER, None, "explicit"),
+                (made[2], JUDGE, user, "explicit"),  # a judge's score
+                (made[3], USER, None, "calibration"),
             ]
             for i, (decision, rank, whose, kind) in enumerate(said):
                 clock.now = START + i
@@ -153,7 +156,7 @@ class HistoryContract:
             for i, whose in enumerate((user, "somebody")):
                 decision = a_decision(router, seed=i)
                 await store.record(decision)
-                await store.append(a_row(decision, rank=3, user_key=whose))
+                await store.append(a_row(decision, rank=USER, user_key=whose))
             await store.forget(user)
             assert (await store.opinions(router, since=START)).decisions == 1
             assert await store.opinions(router, since=START, user_key=user) == Opinions()

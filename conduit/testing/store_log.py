@@ -13,14 +13,18 @@ from conduit.core.errors import (
     ExpiredDecision,
     UnknownDecision,
 )
-from conduit.core.events import SOURCE_RANK, Evidence, FeedbackRow
+from conduit.core.events import Evidence, FeedbackRow
 from conduit.storage.ports import (
     MAY_STILL_ARRIVE_S,
     new_id,
 )
 from conduit.testing.records import (
     DAY_S,
+    IMPLICIT,
+    JUDGE,
     START,
+    SYSTEM,
+    USER,
     ManualClock,
     StoreFactory,
     a_decision,
@@ -51,7 +55,7 @@ class LogContract:
             output_tokens=20.0,
             latency_s=1.5,
             error="timeout",
-            rank=SOURCE_RANK["judge"],
+            rank=JUDGE,
             given_at=START,
             key="k",
         )
@@ -118,10 +122,10 @@ class LogContract:
         """`before` is the join of the earlier rows of the same call, however the log is paged."""
         said: list[dict[str, Any]] = [
             {"quality": None, "cost_usd": 0.01},
-            {"quality": 0.4, "quality_weight": 0.3, "rank": 1, "key": "a"},
-            {"quality": 0.9, "rank": 3, "key": "b"},
-            {"quality": 0.2, "rank": 2, "key": "c", "latency_s": 2.0},
-            {"quality": 0.1, "rank": 3, "given_at": 5.0, "key": "d"},
+            {"quality": 0.4, "quality_weight": 0.3, "rank": IMPLICIT, "key": "a"},
+            {"quality": 0.9, "rank": USER, "key": "b"},
+            {"quality": 0.2, "rank": JUDGE, "key": "c", "latency_s": 2.0},
+            {"quality": 0.1, "rank": USER, "given_at": 5.0, "key": "d"},
         ]
         async with stores(clock=clock) as store:
             decisions = [a_decision(router, seed=i) for i in range(2)]
@@ -143,7 +147,7 @@ class LogContract:
         async with stores(clock=clock) as store:
             decision = a_decision(router)
             await store.record(decision)
-            for rank, quality in ((1, 0.2), (3, 0.75), (0, 0.5), (2, 0.1)):
+            for rank, quality in ((IMPLICIT, 0.2), (USER, 0.75), (SYSTEM, 0.5), (JUDGE, 0.1)):
                 await store.append(a_row(decision, quality=quality, rank=rank))
             sums = log_sums(await read_log(store, router))
         x = decision.x.astype(float)

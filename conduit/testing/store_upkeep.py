@@ -12,7 +12,11 @@ from conduit.storage.ports import (
 )
 from conduit.testing.records import (
     DAY_S,
+    IMPLICIT,
+    JUDGE,
     START,
+    SYSTEM,
+    USER,
     ManualClock,
     StoreFactory,
     Sums,
@@ -170,12 +174,12 @@ class UpkeepContract:
         async with stores(clock=clock) as store:
             decision = a_decision(router, expires_at=START + 90 * DAY_S)
             await store.record(decision)
-            await store.append(a_row(decision, quality=0.25, rank=1))
+            await store.append(a_row(decision, quality=0.25, rank=IMPLICIT))
             clock.now += 40 * DAY_S
             await store.prune(router, older_than_s=30 * DAY_S, fold=folding)
             base = await store.load_snapshot(router)
             assert base is not None
-            await store.append(a_row(decision, quality=1.0, rank=3))
+            await store.append(a_row(decision, quality=1.0, rank=USER))
             (entry,) = await store.tail(router, base.cursor)
             assert entry.before is not None
             assert entry.before.quality == 0.25
@@ -187,11 +191,11 @@ async def _two_users(store: Store, router: str, user: str) -> tuple[str, Sums]:
     shared = a_decision(router, user_key="somebody", seed=2, text="shared")
     for each in (theirs, shared):
         await store.record(each)
-    await store.append(a_row(shared, quality=0.25, rank=1))
+    await store.append(a_row(shared, quality=0.25, rank=IMPLICIT))
     await store.append(a_row(theirs, quality=0.5))
-    await store.append(a_row(shared, quality=1.0, rank=2, user_key=user))
-    await store.append(a_row(theirs, quality=0.75, rank=3, user_key="somebody"))
-    await store.append(a_row(shared, quality=0.5, rank=3, user_key="somebody"))
+    await store.append(a_row(shared, quality=1.0, rank=JUDGE, user_key=user))
+    await store.append(a_row(theirs, quality=0.75, rank=USER, user_key="somebody"))
+    await store.append(a_row(shared, quality=0.5, rank=USER, user_key="somebody"))
     x = shared.x.astype(float)
     return (await read_log(store, router))[-1].cursor, {"small": np.outer(x, [*x, 0.5])}
 
@@ -206,7 +210,7 @@ async def _aging_log(store: Store, clock: ManualClock, router: str) -> list[LogE
         )
         decisions.append(decision)
         await store.record(decision)
-        await store.append(a_row(decision, quality=0.25, rank=0))
+        await store.append(a_row(decision, quality=0.25, rank=SYSTEM))
         for earlier in decisions[-3:-1]:
-            await store.append(a_row(earlier, quality=day / 90, rank=2, key=str(day)))
+            await store.append(a_row(earlier, quality=day / 90, rank=JUDGE, key=str(day)))
     return await read_log(store, router)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping
 
@@ -10,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow, LogEntry, Remark
-from conduit.core.models import ModelArm, Vector, as_vector
+from conduit.core.events import (
+    SOURCE_RANK,
+    DecisionRecord,
+    Evidence,
+    FeedbackRow,
+    LogEntry,
+    Remark,
+)
+from conduit.core.models import ImplicitFeedback, ModelArm, Vector, as_vector
+from conduit.engines.rows import row_of
 from conduit.feedback.experience import SignalExperience
 from conduit.feedback.kinds import SIGNAL_RELIABILITY, Prior, SignalKinds
 from conduit.feedback.reliability import Reliability, ReliabilityTable, evidence_of
@@ -144,11 +153,21 @@ def test_tables_of_replicas_merge_in_any_order(
 
 
 def test_a_signal_that_says_more_outranks_one_that_says_less() -> None:
-    """Of one decision, a refusal weighs more than the absence of an error, and a retry too."""
-    table = ReliabilityTable()
-    weak = evidence_of(1.0, table.reliability_of("no_error"))[1]
-    assert evidence_of(0.0, table.reliability_of("retry"))[1] > weak
-    assert evidence_of(0.0, table.reliability_of("refusal"))[1] > weak
+    """A retry replaces what no error taught, whatever was learned of signals between the two."""
+    x, experience, fine, again = as_vector([1.0]), SignalExperience(), [], []
+    for k in range(60):
+        record = entry_of(k, x, []).decision
+        model = "m" if k % 3 else "other"
+        for kind, rows in (("no_error", fine), ("retry", again)):
+            signal = ImplicitFeedback(signal=kind, quality=float(kind == "no_error"))
+            rows.append(row_of(record, signal, router="r", now=k, model=model, weigher=experience))
+            if kind == "no_error" or k % 4 == 0:
+                remarks = [Remark(kind, rows[-1].said, rows[-1].evidence)]
+                experience.learn(entry_of(k, x, remarks, model=model))
+    weights = {row.evidence.quality_weight for row in (*fine, *again)}
+    assert max(weights) > 1.25 * min(weights)  # so that the weight alone would be misleading
+    for one, other in itertools.product(fine, again):
+        assert one.evidence.joined(other.evidence) is other.evidence
 
 
 def test_a_table_without_contrast_teaches_next_to_nothing() -> None:
@@ -310,7 +329,7 @@ def test_scores_count_as_often_as_their_models_answered() -> None:
     experience.expect([ModelArm("m", quality=0.6), ModelArm("other", quality=0.9)])
     assert experience.reliability.level == pytest.approx(0.75)
     for k in range(28):
-        signal = Evidence(quality=0.6, quality_weight=0.2, rank=1)
+        signal = Evidence(quality=0.6, quality_weight=0.2, rank=SOURCE_RANK["implicit"])
         experience.learn(entry_of(k, x, [Remark("no_error", 1.0, signal)]))
     assert experience.table().level == pytest.approx((29 * 0.6 + 0.9) / 30)
     assert experience.fresh().reliability.level == pytest.approx(0.75)
@@ -326,25 +345,28 @@ def test_signals_that_say_nothing_come_to_weigh_nothing() -> None:
         kind = "no_error" if good else "retry"
         lesson = experience.weigh(kind, float(good), "m")
         assert lesson is not None
-        signal = Evidence(quality=lesson[0], lift=lesson[1], quality_weight=lesson[2], rank=1)
+        signal = Evidence(
+            quality=lesson.quality, lift=lesson.lift, quality_weight=lesson.weight,
+            rank=SOURCE_RANK["implicit"],
+        )  # fmt: skip
         experience.learn(entry_of(k, x, [Remark(kind, float(good), signal)]))
-        rated = Evidence(quality=rng.choice((0.8, 0.9, 1.0)), rank=3)
+        rated = Evidence(quality=rng.choice((0.8, 0.9, 1.0)), rank=SOURCE_RANK["user"])
         remarks = [Remark(kind, float(good), signal), Remark("explicit", None, rated)]
         experience.learn(entry_of(k, x, remarks))
     for kind, value in (("no_error", 1.0), ("retry", 0.0)):
         lesson = experience.weigh(kind, value, "m")
         assert lesson is not None
-        assert lesson[2] < 0.05
+        assert lesson.weight < 0.05
 
 
-def entry_of(k: int, x: Vector, remarks: list[Remark]) -> LogEntry:
+def entry_of(k: int, x: Vector, remarks: list[Remark], model: str = "m") -> LogEntry:
     """Return the last of some remarks about one call as a row of the log."""
     decision = DecisionRecord(
-        id=str(k), router="r", model="m", x=x, schema="", created_at=0.0, expires_at=1e9
+        id=str(k), router="r", model=model, x=x, schema="", created_at=0.0, expires_at=1e9
     )
-    kind, said, evidence = remarks[-1]
+    kind, said, evidence = remarks[-1] if remarks else Remark("none", None, Evidence())
     row = FeedbackRow(
-        feedback_id=f"{k}:{kind}", router="r", decision_id=str(k), model="m", evidence=evidence,
+        feedback_id=f"{k}:{kind}", router="r", decision_id=str(k), model=model, evidence=evidence,
         kind=kind, said=said,
     )  # fmt: skip
     return LogEntry(cursor=str(k), row=row, decision=decision, earlier=tuple(remarks[:-1]))

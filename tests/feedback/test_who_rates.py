@@ -42,7 +42,7 @@ class World:
             found = self.experience.weigh(kind, float(kind == "no_error"), model)
             assert found is not None
             shown = Evidence(
-                quality=found[0], lift=found[1], quality_weight=found[2],
+                quality=found.quality, lift=found.lift, quality_weight=found.weight,
                 rank=SOURCE_RANK["implicit"],
             )  # fmt: skip
             signal = Remark(kind, float(kind == "no_error"), shown)
@@ -92,7 +92,7 @@ def test_estimates_hold_whoever_rates(
 
 
 def test_more_of_the_calls_of_one_class_being_rated_moves_no_weight() -> None:
-    """Two signals on one call weigh the same but for the more telling one's margin."""
+    """Two signals on one call weigh the same; the more telling one counts."""
     world = World({"most": 0.8, "second": 0.6}, seed=2)
     world.run(1_000, {"most": 0.7, "second": 0.3}, {"retry": 0.4, "no_error": 0.01})
     for model in world.truth:
@@ -100,5 +100,6 @@ def test_more_of_the_calls_of_one_class_being_rated_moves_no_weight() -> None:
         again = world.experience.weigh("retry", 0.0, model)
         assert fine is not None
         assert again is not None
-        assert fine[2] < again[2] < 1.02 * fine[2]
-        assert fine[0] + fine[1] > again[0] + again[1]
+        assert fine.weight == again.weight
+        assert fine.telling < again.telling
+        assert fine.quality + fine.lift > again.quality + again.lift

@@ -18,15 +18,23 @@ from tokenizers.normalizers import BertNormalizer
 
 WORDS_KEPT: Final = 10_000  # with their tokens, about 2 MB
 UNSEEN: Final = 64  # words to learn from one text; with more, it is quicker to read it whole
+UNSEEN_WIDE: Final = 16  # beyond ASCII, where a word by itself takes five times as long
+DENSE: Final = (
+    1.5  # bytes per character: from here on a script says in a sign what Latin does in two
+)
+MOST_DENSE: Final = 2_400  # characters of such a script: the first and the last half stand for more
 LONGEST_KEPT: Final = 32  # characters; what is longer is seldom a word
 LONGEST_WORD: Final = 100  # characters; what is longer is one unknown token
 LEAD: Final = 2  # letters that say how long a token may be
 _ONE: Final = (1,)
 _LATER: Final = "##"  # before a token that goes on with a word
 _UNKNOWN: Final = "[UNK]"
-_WORDS: Final = re.compile(  # a Chinese character is a word, as the tokenizer has it too
-    r"[\u3400-\u4dbf\u4e00-\u9fff]|[^ \t\n\r\u3400-\u4dbf\u4e00-\u9fff]+"
+_CHINESE: Final = (
+    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b920-\U0002ceaf\U0002f800-\U0002fa1f"
 )
+# A Chinese character is a word, as the tokenizer has it too.
+_WORDS: Final = re.compile(rf"[{_CHINESE}]|[^ \t\n\r{_CHINESE}]+")
 _LOWER: Final = bytes(range(256)).lower()
 _CONTROL: Final = bytes({*range(32), 127} - set(b"\t\n\r"))  # dropped, not split at
 _DATA: Final = "conduit.engines.embeddings"
@@ -42,6 +50,13 @@ def encodable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _enough(text: str) -> str:
+    """Return the text, or what stands for it where it is long and of a dense script."""
+    if len(text) <= MOST_DENSE or len(text.encode("utf-8", "replace")) <= DENSE * len(text):
+        return text
+    return f"{text[: MOST_DENSE // 2]} {text[-MOST_DENSE // 2 :]}"
 
 
 def _mark_or_run(marks: str) -> re.Pattern[str]:
@@ -93,7 +108,10 @@ class WordPieces:
 
         Tokens never reach across blanks, so those of a word seen before are remembered.
         """
-        words = self._clean(text).split() if text.isascii() else _WORDS.findall(encodable(text))
+        if text.isascii():
+            words, most = self._clean(text).split(), UNSEEN
+        else:
+            words, most = _WORDS.findall(encodable(_enough(text))), UNSEEN_WIDE
         known = self._known
         ids: list[int] = []
         unseen = 0
@@ -102,7 +120,7 @@ class WordPieces:
             found = known.get(word)
             if found is None:
                 unseen += 1
-                if unseen > UNSEEN:
+                if unseen > most:
                     return ids + self._read(" ".join((word, *rest)))
                 found = self._remembered(word)
             ids += found
@@ -150,10 +168,13 @@ class WordPieces:
         if len(word) > LONGEST_WORD:
             return (self._unknown,)
         ids: list[int] = []
-        at, pieces = 0, self.opening
-        while at < len(word):
+        at, end, pieces = 0, len(word), self.opening
+        while at < end:
+            known = pieces.ids
             for length in pieces.lengths.get(word[at : at + LEAD], _ONE):
-                found = pieces.ids.get(word[at : at + length])
+                if at + length > end:
+                    continue
+                found = known.get(word[at : at + length])
                 if found is not None:
                     break
             else:

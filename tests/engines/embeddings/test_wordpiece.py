@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.fit import static_embedder
 from benchmarks.hostile import ALPHABETS, WORD_LENGTHS, hostile_text
 from conduit.engines.embeddings.wordpiece import (
+    MOST_DENSE,
     UNSEEN,
     WORDS_KEPT,
     Pieces,
@@ -57,17 +58,26 @@ def test_words_that_nobody_wrote_are_split_as_the_tokenizer_splits_them(a: str, 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 def test_texts_made_to_be_slow_have_the_tokenizers_tokens(alphabet: str, length: int) -> None:
     """Scripts, marks, emoji, keys and digests, in words of every length."""
-    text = hostile_text(ALPHABETS[alphabet], length, random.Random(length))
+    text = hostile_text(ALPHABETS[alphabet], length, random.Random(length), MOST_DENSE)
     assert WordPieces().ids(text) == expected(text)
+
+
+@pytest.mark.parametrize("text", ["字" * 3_000, "b人" * 1_800, "слово и дело " * 300])
+def test_the_beginning_and_the_end_stand_for_a_long_text_of_a_dense_script(text: str) -> None:
+    """Of more than is read, the first and the last half are; of Latin letters all is."""
+    read = f"{text[: MOST_DENSE // 2]} {text[-MOST_DENSE // 2 :]}"
+    assert WordPieces().ids(text) == expected(read) != expected(text)
+    latin = "où est le café " * 300
+    assert WordPieces().ids(latin) == expected(latin)
 
 
 def test_every_character_has_the_tokenizers_tokens() -> None:
     """Each character of the two planes in use alone and between letters, and some of the others."""
-    for start in range(0, 0x110000, 0x1000):
-        step = 1 if start < 0x20000 else 64
-        block = (chr(code) for code in range(start, start + 0x1000, step))
+    codes = [*range(0x20000), *range(0x20000, 0x110000, 64)]
+    for start in range(0, len(codes), 256):
+        block = map(chr, codes[start : start + 256])
         text = " ".join(f"{character} a{character}b" for character in block)
-        assert ours().ids(text) == expected(text), f"U+{start:04X} and after"
+        assert ours().ids(text) == expected(text), f"U+{codes[start]:04X} and after"
 
 
 @pytest.mark.parametrize("text", ["w{} ", "{}é ", "字{}", "?{}!"])
