@@ -4,6 +4,7 @@
     python -m benchmarks.learning --ours     # our default alone, beside what is known of the others
     python -m benchmarks.learning --quick    # two orders of 500 queries, nothing written
     python -m benchmarks.learning --only hybrid --on routellm --jobs 2
+    python -m benchmarks.learning --on llmrouter9 --orders 40    # nothing written
 
 Utility = quality − λ·cost / (mean cost of the dearest model); regret is counted against the best
 single model in hindsight, on the same rows. See `benchmarks.peers` for how peers are set up.
@@ -24,6 +25,7 @@ from benchmarks.workloads import Workload, workloads
 OURS = Contestant("contextual_thompson", policy="contextual_thompson")
 LEARNERS = ("linucb", "thompson", "ucb1", "epsilon_greedy", "hybrid")
 BASELINES = ("random", "always_best", "always_cheapest", "oracle")
+ORDERS = 10
 QUICK = {"orders": 2, "limit": 500}
 
 
@@ -47,10 +49,11 @@ def entries() -> list[Entry]:
     return found
 
 
-def planned(on: Sequence[Workload], quick: bool) -> list[Cell]:
+def planned(on: Sequence[Workload], quick: bool, orders: int = ORDERS) -> list[Cell]:
     """Return all cells; a quick look leaves out slow and tuned peers, and all but one set-up."""
+    size = QUICK if quick else {"orders": orders}
     return [
-        Cell(entry.contestant, work, setup, **(QUICK if quick else {}))
+        Cell(entry.contestant, work, setup, **size)
         for work in on
         for entry in entries()
         for setup in entry.setups
@@ -95,14 +98,16 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="two orders of 500 queries")
     parser.add_argument("--only", default="", help="run contestants whose name contains this")
     parser.add_argument("--on", default="", help="run workloads whose name contains this")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="orders of every table")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args(given)
     on = [work for work in workloads() if options.on in work.title]
     if not on:
         print("no routing tables are here: install `paretobandit`, or set CONDUIT_DATA")
         return
-    cells = planned(on, options.quick)
-    around = [] if options.quick else changes.planned(on, OURS)
+    more = options.orders != ORDERS
+    cells = planned(on, options.quick, options.orders)
+    around = [] if options.quick or more else changes.planned(on, OURS)
     chosen = [
         cell
         for cell in (*cells, *around)
@@ -110,8 +115,9 @@ def main(given: Sequence[str] | None = None) -> None:
         and (not options.ours or cell.contestant.name.startswith(OURS.name))
     ]
     run(chosen, options.jobs)
-    part = bool(options.quick or options.on or options.only or options.ours)
-    report(cells, around, [] if options.quick or options.only else on, write=not part)
+    part = bool(options.quick or options.on or options.only or options.ours or more)
+    quiet = options.quick or options.only or more
+    report(cells, around, [] if quiet else on, write=not part)
 
 
 def report(

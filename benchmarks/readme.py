@@ -54,9 +54,7 @@ def measured() -> str:
         parts += [
             "Learning, replayed on tables in which every model's answer is known (10 orders; "
             "utility = quality − λ · cost / mean cost of the dearest model; peers see the same "
-            "rows, vectors and orders): `python -m benchmarks.learning`. Ours are of the default "
-            "policy before [decision 11](docs/decisions/0011-what-an-answer-teaches.md), which "
-            "`python -m benchmarks.design` measures without peers.\n",
+            "rows, vectors and orders): `python -m benchmarks.learning`.\n",
             _table(
                 (
                     "table",
