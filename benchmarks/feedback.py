@@ -46,10 +46,10 @@ Floats = NDArray[np.float64]
 RIGHT = 0.75  # of the signals; an answer of graded quality q counts as good with probability q
 RATED = 0.05
 LATE = 500  # queries
-ORDERS = 24
+ORDERS = 48
 # Of the two ways whose difference is a few thousandths, where orders differ by ten to twenty: set
 # before any was run, for two standard errors of what a seventh more evidence may bring.
-COMPARED_ORDERS = 144
+COMPARED_ORDERS = 192
 BLOCK = 12  # orders that are kept together, so that a run that was broken off goes on
 SEED = 3000
 CURVE = 120  # points
