@@ -30,7 +30,6 @@ from conduit.core.events import (
     SOURCE_RANK,
     DecisionRecord,
     Evidence,
-    FeedbackRow,
     LogEntry,
     Outcome,
     Remark,
@@ -40,6 +39,7 @@ from conduit.engines.learner import Learner
 from conduit.evaluation.plots import Line, svg_chart
 from conduit.evaluation.tables import ReplayTable
 from conduit.feedback.experience import SignalExperience
+from conduit.testing.records import an_entry
 
 Floats = NDArray[np.float64]
 
@@ -163,21 +163,16 @@ class Run:
 
     def _signalled(self, t: int, row: int, k: int, quality: float, coin: Floats) -> None:
         """Tell the measurements of a call, and a signal of its quality that may be wrong."""
-        kind, said, taught, lift, weight = "response", None, None, 0.0, 0.0
+        kind, said = "response", None
+        evidence = Evidence(
+            rank=SOURCE_RANK["implicit"], given_at=float(t), **self.world.measured(row, k)
+        )
         if self.sources.signals:
             good = bool(coin[0] < quality) == bool(coin[1] < RIGHT)
             kind, said = ("no_error", 1.0) if good else ("retry", 0.0)
             found = self.experience.weigh(kind, said, self.world.models[k])
             assert found is not None
-            taught, lift, weight, _ = found
-        evidence = Evidence(
-            quality=taught,
-            quality_weight=weight,
-            lift=lift,
-            rank=SOURCE_RANK["implicit"],
-            given_at=float(t),
-            **self.world.measured(row, k),
-        )
+            evidence = found.taught(evidence)
         self._teach(t, row, k, Remark(kind, said, evidence))
 
     def _rated(self, t: int, row: int, k: int, quality: float) -> None:
@@ -191,25 +186,14 @@ class Run:
         self._joined[t], self._known[t] = now, (*earlier, remark)
         self.learner.apply(Outcome.of(model, x, now, revises=before))
         if self.sources.signals:
-            self.experience.learn(_entry(t, model, x, remark, before, earlier))
+            self.experience.learn(_entry(t, model, x, *earlier, remark))
 
 
-def _entry(
-    t: int,
-    model: str,
-    x: NDArray[np.float32],
-    remark: Remark,
-    before: Evidence | None,
-    earlier: tuple[Remark, ...],
-) -> LogEntry:
+def _entry(t: int, model: str, x: NDArray[np.float32], *said: Remark) -> LogEntry:
     decision = DecisionRecord(
         id=str(t), router="bench", model=model, x=x, schema="", created_at=0.0, expires_at=1e9
     )
-    row = FeedbackRow(
-        feedback_id=f"{t}:{remark.kind}", router="bench", decision_id=str(t), model=model,
-        evidence=remark.evidence, kind=remark.kind, said=remark.said,
-    )  # fmt: skip
-    return LogEntry(cursor=str(t), row=row, decision=decision, before=before, earlier=earlier)
+    return an_entry(decision, said)
 
 
 @dataclass(frozen=True)
@@ -314,15 +298,10 @@ def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
         kind = "no_error" if (rng.random() < RIGHT) == bool(quality) else "retry"
         found = experience.weigh(kind, float(kind == "no_error"), model)
         assert found is not None
-        signal = Evidence(
-            quality=found.quality,
-            lift=found.lift,
-            quality_weight=found.weight,
-            rank=SOURCE_RANK["implicit"],
-        )
+        signal = found.taught(Evidence())
         remark = Remark(kind, float(kind == "no_error"), signal)
         corrected.apply(Outcome.of(model, x, signal))
-        experience.learn(_entry(t, model, x, remark, None, ()))
+        experience.learn(_entry(t, model, x, remark))
         if rng.random() < rates[kind]:
             waiting.append((t, model, quality, remark))
         while waiting and waiting[0][0] <= t - LATE:
@@ -332,7 +311,7 @@ def who_rates(decisions: int = 20_000, seed: int = 11) -> list[dict[str, Any]]:
             corrected.apply(Outcome.of(model, x, said, revises=remark.evidence))
             plain.apply(Outcome.of(model, x, said))
             rated = Remark("explicit", None, said)
-            experience.learn(_entry(at, model, x, rated, remark.evidence, (remark,)))
+            experience.learn(_entry(at, model, x, remark, rated))
     estimates = experience.quality_by_model()
     expected = [learner.expect(x).prediction.quality for learner in (plain, corrected)]
     return [

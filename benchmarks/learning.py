@@ -105,9 +105,9 @@ def main(given: Sequence[str] | None = None) -> None:
     if not on:
         print("no routing tables are here: install `paretobandit`, or set CONDUIT_DATA")
         return
-    more = options.orders != ORDERS
     cells = planned(on, options.quick, options.orders)
-    around = [] if options.quick or more else changes.planned(on, OURS)
+    usual = not options.quick and options.orders == ORDERS
+    around = changes.planned(on, OURS) if usual else []
     chosen = [
         cell
         for cell in (*cells, *around)
@@ -115,9 +115,8 @@ def main(given: Sequence[str] | None = None) -> None:
         and (not options.ours or cell.contestant.name.startswith(OURS.name))
     ]
     run(chosen, options.jobs)
-    part = bool(options.quick or options.on or options.only or options.ours or more)
-    quiet = options.quick or options.only or more
-    report(cells, around, [] if quiet else on, write=not part)
+    whole = usual and not (options.on or options.only or options.ours)
+    report(cells, around, on if usual and not options.only else [], write=whole)
 
 
 def report(

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from benchmarks import results_page
-from conduit.core.events import DecisionRecord, Evidence, FeedbackRow
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
 from conduit.core.models import ModelArm
 from conduit.engines.router import Router
 from conduit.storage.base import Store, new_id
@@ -332,7 +332,7 @@ async def write_events(store: Store, router: Router, number: int) -> None:
         )
         said = [
             Evidence(cost_usd=0.01, latency_s=1.0, output_tokens=100.0),
-            Evidence(quality=float(rng.random()), rank=3),
+            Evidence(quality=float(rng.random()), rank=SOURCE_RANK["user"]),
         ]
         return [
             FeedbackRow(

@@ -7,7 +7,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -277,6 +277,16 @@ class Lesson(NamedTuple):
     lift: float  # as of the evidence
     weight: float  # beside a rating's 1
     telling: float  # from 0 to 1: of several signals on one answer the most telling counts
+
+    def taught(self, said: Evidence) -> Evidence:
+        """Return what a signal said, with this lesson for its opinion."""
+        return replace(
+            said,
+            quality=self.quality,
+            lift=self.lift,
+            quality_weight=self.weight,
+            rank=rank_of_signal(self.telling),
+        )
 
 
 class Remark(NamedTuple):

@@ -110,13 +110,7 @@ def _weighed(
     if learned is None:
         return evidence, None
     if feedback.error is None and feedback.weight is None:
-        evidence = replace(
-            evidence,
-            quality=learned.quality,
-            lift=learned.lift,
-            quality_weight=learned.weight,
-            rank=rank_of_signal(learned.telling),
-        )
+        evidence = learned.taught(evidence)
     return evidence, feedback.quality
 
 

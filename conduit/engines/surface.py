@@ -171,11 +171,11 @@ _OPTION_PIECES = bytes(ord(_OPTION_KINDS.get(character, "x")) for character in _
 _OPTION_SHAPES = (b"boe", b"eoe")
 
 
-def clip_text(text: str) -> str:
-    """Return the text itself, or its first and last 2,000 characters when it is longer."""
-    if len(text) <= CLIP_CHARS:
+def clip_text(text: str, most: int = CLIP_CHARS, between: str = "") -> str:
+    """Return the text itself, or its first and its last half of `most` characters if longer."""
+    if len(text) <= most:
         return text
-    return text[: CLIP_CHARS // 2] + text[-CLIP_CHARS // 2 :]
+    return text[: most // 2] + between + text[-most // 2 :]
 
 
 def surface_signals(text: str) -> SurfaceSignals:

@@ -295,10 +295,6 @@ class ReliabilityTable:
         """
         return max(_LEAST_TRUST / self._channel.weight, 1.0)
 
-    def weight_of(self, kind: str, quality: float = 0.0) -> float:
-        """Return the weight in (0, 1) of a kind's evidence beside that of a rating."""
-        return evidence_of(quality, self.reliability_of(kind))[1]
-
     def summary(self) -> dict[str, dict[str, float]]:
         """Return, for each verdict that was seen or rated, its counts and how often it is right."""
         return {

@@ -10,7 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow, LogEntry
+from conduit.core.events import (
+    SOURCE_RANK,
+    DecisionRecord,
+    Evidence,
+    FeedbackRow,
+    LogEntry,
+    Remark,
+)
 from conduit.core.models import Response
 from conduit.storage.ports import (
     Clock,
@@ -78,6 +85,14 @@ def a_row(on: DecisionRecord, feedback_id: str | None = None, **given: Any) -> F
         "evidence": evidence,
     }
     return FeedbackRow(**{**fields, **given})
+
+
+def an_entry(on: DecisionRecord, said: Sequence[Remark]) -> LogEntry:
+    """Return the last of what was said of one call as a row of the log that follows the rest."""
+    *earlier, (kind, value, evidence) = said
+    row = a_row(on, f"{on.id}:{kind}", evidence=evidence, kind=kind, said=value)
+    before = joined([each.evidence for each in earlier])
+    return LogEntry(cursor=on.id, row=row, decision=on, before=before, earlier=tuple(earlier))
 
 
 async def read_log(

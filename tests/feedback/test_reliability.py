@@ -11,19 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conduit.core.errors import InvalidInput
-from conduit.core.events import (
-    SOURCE_RANK,
-    DecisionRecord,
-    Evidence,
-    FeedbackRow,
-    LogEntry,
-    Remark,
-)
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, LogEntry, Remark
 from conduit.core.models import ImplicitFeedback, ModelArm, Vector, as_vector
 from conduit.engines.rows import row_of
 from conduit.feedback.experience import SignalExperience
 from conduit.feedback.kinds import SIGNAL_RELIABILITY, Prior, SignalKinds
 from conduit.feedback.reliability import Reliability, ReliabilityTable, evidence_of
+from conduit.testing.records import an_entry
 
 KINDS = sorted(SIGNAL_RELIABILITY)
 lessons = st.lists(
@@ -137,7 +131,7 @@ def test_evidence_is_always_a_quality_and_a_weight(
             quality, weight = evidence_of(said, table.reliability_of(kind))
             assert 0.0 <= quality <= 1.0
             assert 0.0 <= weight <= 1.01
-        assert table.weight_of(kind) == evidence_of(0.0, table.reliability_of(kind))[1]
+        assert table.channel_weight == evidence_of(0.0, table.reliability_of(kind))[1]
 
 
 @given(lessons, lessons)
@@ -153,14 +147,14 @@ def test_tables_of_replicas_merge_in_any_order(
 
 
 def test_a_signal_that_says_more_outranks_one_that_says_less() -> None:
-    """A retry replaces what no error taught, whatever was learned of signals between the two."""
+    """A retry or refusal replaces what no error taught, whatever was learned in between."""
     x, experience, fine, again = as_vector([1.0]), SignalExperience(), [], []
     for k in range(60):
-        record = entry_of(k, x, []).decision
         model = "m" if k % 3 else "other"
-        for kind, rows in (("no_error", fine), ("retry", again)):
+        record = decision_of(k, x, model)
+        for kind, rows in (("no_error", fine), ("retry", again), ("refusal", again)):
             signal = ImplicitFeedback(signal=kind, quality=float(kind == "no_error"))
-            rows.append(row_of(record, signal, router="r", now=k, model=model, weigher=experience))
+            rows.append(row_of(record, signal, router="r", now=k, weigher=experience))
             if kind == "no_error" or k % 4 == 0:
                 remarks = [Remark(kind, rows[-1].said, rows[-1].evidence)]
                 experience.learn(entry_of(k, x, remarks, model=model))
@@ -345,10 +339,7 @@ def test_signals_that_say_nothing_come_to_weigh_nothing() -> None:
         kind = "no_error" if good else "retry"
         lesson = experience.weigh(kind, float(good), "m")
         assert lesson is not None
-        signal = Evidence(
-            quality=lesson.quality, lift=lesson.lift, quality_weight=lesson.weight,
-            rank=SOURCE_RANK["implicit"],
-        )  # fmt: skip
+        signal = lesson.taught(Evidence())
         experience.learn(entry_of(k, x, [Remark(kind, float(good), signal)]))
         rated = Evidence(quality=rng.choice((0.8, 0.9, 1.0)), rank=SOURCE_RANK["user"])
         remarks = [Remark(kind, float(good), signal), Remark("explicit", None, rated)]
@@ -361,12 +352,11 @@ def test_signals_that_say_nothing_come_to_weigh_nothing() -> None:
 
 def entry_of(k: int, x: Vector, remarks: list[Remark], model: str = "m") -> LogEntry:
     """Return the last of some remarks about one call as a row of the log."""
-    decision = DecisionRecord(
+    return an_entry(decision_of(k, x, model), remarks)
+
+
+def decision_of(k: int, x: Vector, model: str = "m") -> DecisionRecord:
+    """Return the k-th decision."""
+    return DecisionRecord(
         id=str(k), router="r", model=model, x=x, schema="", created_at=0.0, expires_at=1e9
     )
-    kind, said, evidence = remarks[-1] if remarks else Remark("none", None, Evidence())
-    row = FeedbackRow(
-        feedback_id=f"{k}:{kind}", router="r", decision_id=str(k), model=model, evidence=evidence,
-        kind=kind, said=said,
-    )  # fmt: skip
-    return LogEntry(cursor=str(k), row=row, decision=decision, earlier=tuple(remarks[:-1]))

@@ -7,17 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from conduit.core.events import (
-    SOURCE_RANK,
-    DecisionRecord,
-    Evidence,
-    FeedbackRow,
-    LogEntry,
-    Remark,
-)
+from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, Remark
 from conduit.core.models import ModelArm, as_vector
 from conduit.engines.learner import Learner
 from conduit.feedback.experience import SignalExperience
+from conduit.testing.records import an_entry
 
 X = as_vector([1.0])
 RIGHT = 0.75  # of the signals
@@ -41,11 +35,7 @@ class World:
             kind = "no_error" if (self.rng.random() < RIGHT) == bool(quality) else "retry"
             found = self.experience.weigh(kind, float(kind == "no_error"), model)
             assert found is not None
-            shown = Evidence(
-                quality=found.quality, lift=found.lift, quality_weight=found.weight,
-                rank=SOURCE_RANK["implicit"],
-            )  # fmt: skip
-            signal = Remark(kind, float(kind == "no_error"), shown)
+            signal = Remark(kind, float(kind == "no_error"), found.taught(Evidence()))
             self._log(t, model, signal, None)
             if self.rng.random() < rates[kind]:
                 said = Evidence(quality=quality, rank=SOURCE_RANK["user"])
@@ -56,15 +46,7 @@ class World:
         decision = DecisionRecord(
             id=str(t), router="r", model=model, x=X, schema="", created_at=0.0, expires_at=1.0
         )
-        row = FeedbackRow(
-            feedback_id=f"{t}{remark.kind}", router="r", decision_id=str(t), model=model,
-            evidence=remark.evidence, kind=remark.kind, said=remark.said,
-        )  # fmt: skip
-        entry = LogEntry(
-            cursor="", row=row, decision=decision,
-            before=None if before is None else before.evidence,
-            earlier=() if before is None else (before,),
-        )  # fmt: skip
+        entry = an_entry(decision, [remark] if before is None else [before, remark])
         self.learner.apply(entry.outcome())
         self.experience.learn(entry)
 

@@ -16,12 +16,12 @@ from typing import Final
 
 from tokenizers.normalizers import BertNormalizer
 
+from conduit.engines.surface import clip_text
+
 WORDS_KEPT: Final = 10_000  # with their tokens, about 2 MB
 UNSEEN: Final = 64  # words to learn from one text; with more, it is quicker to read it whole
 UNSEEN_WIDE: Final = 16  # beyond ASCII, where a word by itself takes five times as long
-DENSE: Final = (
-    1.5  # bytes per character: from here on a script says in a sign what Latin does in two
-)
+DENSE: Final = 1.5  # bytes per character, above which a script says more in one than Latin does
 MOST_DENSE: Final = 2_400  # characters of such a script: the first and the last half stand for more
 LONGEST_KEPT: Final = 32  # characters; what is longer is seldom a word
 LONGEST_WORD: Final = 100  # characters; what is longer is one unknown token
@@ -56,7 +56,7 @@ def _enough(text: str) -> str:
     """Return the text, or what stands for it where it is long and of a dense script."""
     if len(text) <= MOST_DENSE or len(text.encode("utf-8", "replace")) <= DENSE * len(text):
         return text
-    return f"{text[: MOST_DENSE // 2]} {text[-MOST_DENSE // 2 :]}"
+    return clip_text(text, MOST_DENSE, between=" ")
 
 
 def _mark_or_run(marks: str) -> re.Pattern[str]:

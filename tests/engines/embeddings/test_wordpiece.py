@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.fit import static_embedder
 from benchmarks.hostile import ALPHABETS, WORD_LENGTHS, hostile_text
 from conduit.engines.embeddings.wordpiece import (
+    DENSE,
     MOST_DENSE,
     UNSEEN,
     WORDS_KEPT,
@@ -58,7 +59,9 @@ def test_words_that_nobody_wrote_are_split_as_the_tokenizer_splits_them(a: str, 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
 def test_texts_made_to_be_slow_have_the_tokenizers_tokens(alphabet: str, length: int) -> None:
     """Scripts, marks, emoji, keys and digests, in words of every length."""
-    text = hostile_text(ALPHABETS[alphabet], length, random.Random(length), MOST_DENSE)
+    text = hostile_text(ALPHABETS[alphabet], length, random.Random(length))
+    dense = len(encodable(text).encode()) > DENSE * len(text)
+    text = text[:MOST_DENSE] if dense else text
     assert WordPieces().ids(text) == expected(text)
 
 
