@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conduit.core.events import Snapshot
 from conduit.core.models import ModelArm
+from conduit.engines.bandits.base import PRIOR_OBSERVATIONS
 from conduit.engines.bandits.policies import create_policy
 from conduit.engines.learner import Calibration, Learner
 
@@ -31,7 +32,10 @@ class Beginnings:
         self._models = models
         self._schema, self._dim = schema, dim
         self._seed = seed
-        self._options = {k: v for k, v in options.items() if v is not None}
+        # All of them, so that none is taken from a snapshot of a router that had others.
+        self._options: dict[str, Any] = options
+        if options.get("prior_observations") is None:
+            options["prior_observations"] = PRIOR_OBSERVATIONS
         self._fitted: list[tuple[NDArray[np.float32], Calibration]] = []
 
     def fitted(self, vectors: NDArray[np.float32], outcomes: Calibration) -> None:

@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -27,8 +28,6 @@ from conduit.core.models import ModelArm, Preferences
 from conduit.engines.bandits.arms import (
     Arms,
     Expected,
-    Parked,
-    arm_in,
     greatest,
     prior_of,
     units_of,
@@ -38,6 +37,7 @@ from conduit.engines.bandits.base import (
     PRIOR_OBSERVATIONS,
     QUALITY,
     Floats,
+    Policy,
     PolicyFactory,
     View,
 )
@@ -50,9 +50,10 @@ from conduit.engines.bandits.outcomes import (
     step_of,
     weights_and_values,
 )
-from conduit.engines.bandits.policies import create_policy
+from conduit.engines.bandits.parking import Parking
+from conduit.engines.bandits.policies import create_policy, name_of
 from conduit.engines.bandits.sums import DEFAULT_NOISE
-from conduit.engines.bandits.vectors import checked_matrix, checked_vector
+from conduit.engines.bandits.vectors import checked_matrix, checked_vector, dimension, of_type
 from conduit.engines.utility import penalty
 
 FLOOR = 0.02  # of decisions explore whatever is believed, so that every propensity is known and > 0
@@ -66,7 +67,8 @@ class Learner:
     """Decides which model answers a query, and learns from what comes of it.
 
     Sees vectors and numbers only. Replicas that apply the same outcomes in the same order hold the
-    same state; without an alarm of the change detection, in any order.
+    same state. In another order they hold the same sums, unless the change detection saw an alarm;
+    what is worked out from them now and then is the same after `settle`.
     """
 
     def __init__(
@@ -82,26 +84,19 @@ class Learner:
         change_detection: bool = True,
     ) -> None:
         """Start from the priors of the models alone."""
-        if not isinstance(dim, int) or dim < 1:
-            raise InvalidInput(
-                f"dim must be a positive integer, got {dim!r}",
-                field="dim",
-                expected="a positive integer",
-                value=dim,
-            )
-        self.dim = dim
+        self.dim = dimension(dim)
         self.schema = schema
         self.floor = finite(floor, "floor", low=0.0, high=1.0)
         self.prior_observations = finite(prior_observations, "prior_observations", low=0.0)
         self.change_detection = change_detection
         self._make = policy
-        self.policy = create_policy(policy, dim)
+        self.policy = create_policy(policy, self.dim)
         self.reseed(seed)
         self.applied = 0
         self._arms = Arms()
         self._changes = ChangeDetector()
         self._pending = np.zeros(0)
-        self._parked: dict[str, Parked] = {}
+        self._parked = Parking(self._policy_of)
         for arm in models:
             self.add_model(arm)
 
@@ -129,6 +124,7 @@ class Learner:
 
     def add_model(self, arm: ModelArm) -> None:
         """Let a model be chosen; what was learned of it before it was removed comes back."""
+        arm = of_type(arm, ModelArm, "models")
         if arm.id in self._arms.row:
             raise InvalidInput(
                 f"model {arm.id!r} is there already",
@@ -140,17 +136,16 @@ class Learner:
         self._arms.add(arm)
         self._changes.add_row()
         self._pending = np.append(self._pending, 0.0)
-        parked = self._parked.pop(arm.id, None)
+        parked = self._parked.take(arm.id)
         if parked is not None:
-            row, sums = len(self._arms.arms) - 1, parked.policy.dump_row(0)
-            self.policy.load_row(row, sums, spend=units_of(arm) == units_of(parked.arm))
+            sums, units = parked
+            self.policy.load_row(self._arms.row[arm.id], sums, spend=units == units_of(arm))
         self._models_changed()
 
     def remove_model(self, model_id: str) -> None:
         """Stop choosing a model, and park what was learned of it."""
         row = self._row(model_id)
-        parked = self._parked[model_id] = self._parked_arm(self._arms.arms[row])
-        parked.policy.load_row(0, self.policy.dump_row(row))
+        self._parked.put(self._arms.arms[row], self.policy.dump_row(row))
         self.policy.remove_row(row)
         self._arms.remove(row)
         self._changes.remove_row(row)
@@ -166,14 +161,15 @@ class Learner:
 
         A model that is known by its name alone has its dollars counted, not its tokens.
         """
-        arm = ModelArm(model) if isinstance(model, str) else model
-        if arm.id not in self._parked and arm.id not in self._arms.row:
-            self._parked[arm.id] = self._parked_arm(arm)
+        arm = ModelArm(model) if isinstance(model, str) else of_type(model, ModelArm, "model")
+        if not self.knows(arm.id):
+            self._parked.put(arm)
 
-    def _parked_arm(self, arm: ModelArm) -> Parked:
+    def _policy_of(self, arm: ModelArm) -> Policy:
+        """Return a policy whose only row is a model that nothing was learned of."""
         policy = create_policy(self._make, self.dim)
         policy.add_row(prior_of(arm, self.prior_observations))
-        return Parked(policy, arm)
+        return policy
 
     def _models_changed(self) -> None:
         self._read_noise()
@@ -270,9 +266,8 @@ class Learner:
         rows, ids = self._arms.candidates(candidates)
         optional_finite(cost_weight, "cost_weight")
         e = self._expect(x, finite(input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS))
-        for model, usd in (saved_usd or {}).items():
-            saved, row = finite(usd, "saved_usd", low=0.0), self._row(model)
-            e.cost_usd[row] -= min(saved, float(e.cost_usd[row]))
+        if saved_usd is not None:
+            self._arms.save(e, saved_usd)
         quality, lever, costs, known = e.prediction.quality, e.prediction.leverage, e.costs, e.known
         pulls, behind = self.policy.pulls(), self.policy.behind()
         noise = self._of_ratings
@@ -295,13 +290,14 @@ class Learner:
             self.policy,
             self.floor,
             self._noise,
-            self._arms.per_spend,
+            self._arms,
         )
 
     # learning ------------------------------------------------------------------------------
 
     def apply(self, event: Outcome) -> None:
         """Teach what one outcome adds to (or revises of) what was known of its call."""
+        of_type(event, Outcome, "event")
         x = checked_vector(event.x, self.dim)
         if self.schema and event.schema is not None and event.schema != self.schema:
             raise InvalidInput(
@@ -310,10 +306,11 @@ class Learner:
                 expected=self.schema,
                 value=event.schema,
             )
-        row = self._arms.row.get(event.model)
-        if row is None:
-            self._apply_parked(event, x)
+        if event.model in self._parked:
+            self._parked.learn(event, x)
+            self.applied += 1
             return
+        row = self._row(event.model)
         old = event.revises
         step = step_of(event, old, self._arms.arms[row])
         comparable = self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
@@ -333,14 +330,6 @@ class Learner:
         if not self._arms.all_known and self._arms.is_news(row, self.policy.seen()[row]):
             self._read_known()
 
-    def _apply_parked(self, event: Outcome, x: Floats) -> None:
-        parked = self._parked.get(event.model)
-        if parked is None:
-            self._row(event.model)  # raises, naming the models that are known
-            return
-        parked.policy.update(0, x, step_of(event, event.revises, parked.arm))
-        self.applied += 1
-
     def _changed(self, row: int, said: Outcome, expected: float) -> bool:
         """Whether a first opinion, beside what was expected, says that a model has changed."""
         if not self.change_detection or said.quality is None:
@@ -354,14 +343,14 @@ class Learner:
         z = (said.quality + said.lift - expected) / float(self._noise[row, QUALITY])
         return self._changes.changed(row, z * min(said.quality_weight, 1.0))
 
-    def fit(self, x: ArrayLike, outcomes: Calibration) -> int:
+    def fit(self, X: ArrayLike, outcomes: Calibration) -> int:
         """Teach many outcomes of many models at once; return how many were taught.
 
-        `outcomes` is, per row of x, a mapping from model to its quality, or to a mapping of
+        `outcomes` is, per row of X, a mapping from model to its quality, or to a mapping of
         quality, quality_weight, cost_usd, input_tokens, output_tokens and latency_s; or, per model,
         an array of qualities, or a mapping of arrays, with NaN where nothing is known.
         """
-        matrix = checked_matrix(x, self.dim)
+        matrix = checked_matrix(X, self.dim)
         taught = 0
         for model, column in columns_of(outcomes, matrix.shape[0], self.models).items():
             row = self._row(model)
@@ -374,23 +363,25 @@ class Learner:
                 self._arms.add_input_sums(float(known.sum()), float(known.size))
                 taught += int(used.sum())
         self.applied += taught
-        self.policy.settle()
-        self._read_noise()
+        self.settle()
         self._read_known()
         return taught
+
+    def settle(self) -> None:
+        """Work out what is otherwise renewed now and then: the same sums then choose alike."""
+        self.policy.settle()
+        self._read_noise()
 
     # state ---------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """Return everything that a restart needs; its sums can be merged into another learner."""
         arms = {name: self.policy.dump_row(row) for row, name in enumerate(self.models)}
-        parked = {name: each.policy.dump_row(0) for name, each in self._parked.items()}
-        known = (*self._arms.arms, *(each.arm for each in self._parked.values()))
         return Snapshot(
             policy=self.policy.name,
             schema=self.schema,
             dim=self.dim,
-            arms={**parked, **arms},
+            arms={**self._parked.sums(), **arms},
             shared={**self.policy.dump_shared(), "input": np.array(self._arms.input_sums)},
             local={
                 "rng": self.rng.bit_generator.state,
@@ -398,10 +389,20 @@ class Learner:
                 "changes": {m: self._changes.dump(k) for k, m in enumerate(self.models)},
                 "noise": self._noise.tolist(),
                 "policy": self.policy.dump_local(),
-                "units": {arm.id: units_of(arm) for arm in known},
+                "units": {arm.id: units_of(arm) for arm in (*self.arms, *self._parked.arms)},
+                "made": self._made(),
             },
             applied=self.applied,
         )
+
+    def _made(self) -> dict[str, Any]:
+        """Return with what this learner was made."""
+        return {
+            "policy": name_of(self._make, self.policy),
+            "floor": self.floor,
+            "prior_observations": self.prior_observations,
+            "change_detection": self.change_detection,
+        }
 
     @classmethod
     def restore(cls, snapshot: Snapshot, models: Sequence[ModelArm], **options: Any) -> Self:
@@ -409,48 +410,61 @@ class Learner:
 
         A model that the snapshot does not know starts from its prior; one that is no longer listed
         is parked; where a price came to be known or was lost since, what the model spends is
-        learned anew. `options` are those of the constructor; a seed starts the randomness anew.
+        learned anew. `options` replace those of the constructor that the snapshot was made with; a
+        seed starts the randomness anew. A policy that was made by a factory must be given again.
         """
-        options.setdefault("policy", snapshot.policy)
-        learner = cls(models, snapshot.dim, schema=snapshot.schema, **options)
+        made = dict(of_type(snapshot, Snapshot, "snapshot").local.get("made", {}))
+        if made.setdefault("policy", snapshot.policy) is None and "policy" not in options:
+            raise InvalidInput(
+                f"a factory made the policy {snapshot.policy!r} of this snapshot: give it again",
+                field="policy",
+                expected="the factory",
+            )
+        learner = cls(models, snapshot.dim, schema=snapshot.schema, **{**made, **options})
         if learner.policy.name != snapshot.policy:
             raise IncompatibleState(
                 f"the state was learned by {snapshot.policy!r}, not {learner.policy.name!r}",
                 stored=snapshot.policy,
                 wanted=learner.policy.name,
             )
-        learner._add(snapshot)
-        learner._go_on(snapshot.local, fresh_seed=options.get("seed") is not None)
+        with _read_or_refused():
+            learner._add(snapshot)
+            learner._go_on(snapshot.local, fresh_seed=options.get("seed") is not None)
         return learner
 
     def merge(self, other: Snapshot | Learner) -> None:
-        """Add what another learner learned from outcomes that this one has not seen."""
+        """Add what another learner learned from outcomes that this one has not seen.
+
+        The other is one that began without outcomes. One that was restored from this learner's
+        snapshot holds what this one knows already, which would then count twice.
+        """
         snapshot = other.snapshot() if isinstance(other, Learner) else other
-        if (snapshot.policy, snapshot.dim, snapshot.schema) != (
-            self.policy.name,
-            self.dim,
-            self.schema,
-        ):
+        found = of_type(snapshot, Snapshot, "other")
+        if (found.policy, found.dim, found.schema) != (self.policy.name, self.dim, self.schema):
             raise IncompatibleState(
                 "only what was learned with the same policy, dimension and schema can be merged",
-                stored=(snapshot.policy, snapshot.dim, snapshot.schema),
+                stored=(found.policy, found.dim, found.schema),
                 wanted=(self.policy.name, self.dim, self.schema),
             )
-        self._add(snapshot)
-        self.policy.settle()
+        with _read_or_refused():  # by another first, so that what is refused changes nothing here
+            trial = Learner(self.arms, self.dim, schema=self.schema, policy=self._make)
+            trial._add(found)
+        self._add(found)
+        self.settle()
 
     def _add(self, snapshot: Snapshot) -> None:
+        for arrays in (*snapshot.arms.values(), snapshot.shared):
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise IncompatibleState("the sums of the state are not finite")
         units = snapshot.local.get("units", {})
         for name, sums in snapshot.arms.items():
             theirs = units.get(name)
             row = self._arms.row.get(name)
-            if row is not None:
+            if row is None:
+                self._parked.add(name, theirs, sums)
+            else:
                 same = theirs in (None, units_of(self._arms.arms[row]))
                 self.policy.load_row(row, sums, spend=same)
-                continue
-            self.park(arm_in(theirs, name))
-            parked = self._parked[name]
-            parked.policy.load_row(0, sums, spend=theirs in (None, units_of(parked.arm)))
         self.policy.load_shared(snapshot.shared)
         self._arms.add_input_sums(*map(float, snapshot.shared["input"]))
         self.applied += snapshot.applied
@@ -469,6 +483,15 @@ class Learner:
         if tuple(local["pending"]) == self.models:
             self._hold_noise(np.array(local["noise"]).reshape(self._noise.shape))
         self.policy.load_local(local["policy"])
+
+
+@contextmanager
+def _read_or_refused() -> Iterator[None]:
+    """Say of sums that cannot be read that they are not of this version."""
+    try:
+        yield
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise IncompatibleState(f"the state cannot be read: {error!r}") from error
 
 
 __all__ = [

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import InvalidInput
+from conduit.core.errors import InvalidInput, finite
 from conduit.core.models import ModelArm
-from conduit.engines.bandits.base import SPEND, ArmPrior, Floats, Policy, Prediction
+from conduit.engines.bandits.base import SPEND, ArmPrior, Floats, Prediction
 from conduit.engines.bandits.outcomes import check_models
 
 MOST_PLACES = 1024  # lists of candidates whose rows are remembered
@@ -39,13 +39,6 @@ class Expected(NamedTuple):
         return seconds
 
 
-class Parked(NamedTuple):
-    """A model that cannot be chosen, and what was learned of it."""
-
-    policy: Policy
-    arm: ModelArm
-
-
 class Arms:
     """The models in row order, and what turns their spend into dollars.
 
@@ -56,7 +49,7 @@ class Arms:
     def __init__(self) -> None:
         """Start without models."""
         self.arms: list[ModelArm] = []
-        self._places: dict[tuple[str, ...], NDArray[np.intp]] = {}
+        self._places: dict[tuple[str, ...], tuple[NDArray[np.intp], tuple[str, ...]]] = {}
         self._input_tokens, self._inputs = 0.0, 0.0  # of an average query
         self._refresh()
 
@@ -91,16 +84,25 @@ class Arms:
         self, ids: Sequence[str] | None
     ) -> tuple[NDArray[np.intp] | None, tuple[str, ...]]:
         """Return the rows of candidates (None for all, in order) and their ids."""
-        ids = self.ids if ids is None else tuple(ids)
-        if ids == self.ids and ids:
-            return None, ids
-        rows = self._places.get(ids)
-        if rows is None:
-            rows = self._rows_of(ids)
+        if ids is None:
+            wanted = self.ids
+        elif isinstance(ids, str) or not isinstance(ids, Iterable):
+            raise _not_ids(ids)
+        else:
+            wanted = tuple(ids)
+        if wanted == self.ids and wanted:
+            return None, self.ids
+        try:
+            found = self._places.get(wanted)
+        except TypeError as error:  # of what cannot be an id
+            raise _not_ids(ids) from error
+        if found is None:
+            rows = self._rows_of(wanted)
+            found = rows, tuple(self.ids[row] for row in rows)
             if len(self._places) >= MOST_PLACES:
                 self._places.clear()
-            self._places[ids] = rows
-        return rows, ids
+            self._places[wanted] = found
+        return found
 
     def _rows_of(self, ids: tuple[str, ...]) -> NDArray[np.intp]:
         if not self.ids:
@@ -171,6 +173,16 @@ class Arms:
             self._average = (p.mean_costs, mean_input, mean, scales)
         return Expected(p, self._priced(p.costs, input_tokens), mean, scales, self.known)
 
+    def save(self, expected: Expected, saved_usd: Mapping[str, float]) -> None:
+        """Take off what is saved of a model's dollars on this query, no more than they are."""
+        if not isinstance(saved_usd, Mapping):
+            wanted = "a mapping from model ids to dollars"
+            raise InvalidInput(f"saved_usd must be {wanted}", field="saved_usd", expected=wanted)
+        dollars = expected.cost_usd
+        for model, usd in saved_usd.items():
+            saved, row = finite(usd, "saved_usd", low=0.0), self.row_of(model)
+            dollars[row] -= min(saved, float(dollars[row]))
+
     def _priced(self, costs: Floats, input_tokens: float) -> Floats:
         """Return dollars and seconds, with guesses where something was never counted."""
         if not self.all_known:
@@ -183,6 +195,13 @@ class Arms:
             self._dollars.fill(dollars)
             self._latency.fill(priced[1])
         return priced
+
+
+def _not_ids(given: object) -> InvalidInput:
+    wanted = "a list of model ids"
+    return InvalidInput(
+        f"candidates must be {wanted}", field="candidates", expected=wanted, value=given
+    )
 
 
 def greatest(costs: Floats) -> tuple[float, float]:
@@ -248,4 +267,4 @@ def arm_in(units: str | None, name: str) -> ModelArm:
     return ModelArm(name)
 
 
-__all__ = ["Arms", "Expected", "Parked", "arm_in", "greatest", "prior_of", "spend_usd", "units_of"]
+__all__ = ["Arms", "Expected", "arm_in", "greatest", "prior_of", "spend_usd", "units_of"]

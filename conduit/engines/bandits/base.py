@@ -40,8 +40,7 @@ class ArmPrior:
 class Prediction(NamedTuple):
     """What is expected of every row for one query, and for an average query.
 
-    Spend is output tokens, or dollars where they have no price. The arrays are kept by those who
-    read them: no policy writes into them again.
+    Spend is output tokens, or dollars where they have no price.
     """
 
     quality: Floats
@@ -90,7 +89,8 @@ class Step(NamedTuple):
 class Policy(Protocol):
     """Estimates and exploration behind one set of rows.
 
-    `update` adds one outcome, and returns the quality that was expected of the row before.
+    `update` adds one outcome, and returns the quality that was expected of the row before. What is
+    returned is kept by those who read it: no policy writes into such an array again.
     """
 
     name: str

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.models import ModelEstimate
+from conduit.engines.bandits.arms import Arms
 from conduit.engines.bandits.base import (
     LATENCY,
     OUTPUTS,
@@ -27,10 +28,12 @@ class LearnedChoice:
     """What was decided; probabilities and estimates are worked out when first read."""
 
     __slots__ = (
+        "_arms",
         "_confidence",
         "_costs",
         "_estimates",
         "_floor",
+        "_ids",
         "_known",
         "_noise",
         "_per_spend",
@@ -56,7 +59,7 @@ class LearnedChoice:
         policy: Policy,
         floor: float,
         noise: Floats,
-        per_spend: Floats,
+        arms: Arms,
     ) -> None:
         """Keep references only; the first of the candidates (`models`) until `choose` is called."""
         self.models = models
@@ -71,7 +74,8 @@ class LearnedChoice:
         self._share_rule = policy.propensities  # in charge now: the hybrid's may change meanwhile
         self._floor = floor
         self._noise = noise
-        self._per_spend = per_spend
+        self._arms, self._ids = arms, arms.ids
+        self._per_spend = arms.per_spend
         self._shares: Floats | None = None
         self._confidence: float | None = None
         self._estimates: dict[str, ModelEstimate] | None = None
@@ -120,9 +124,9 @@ class LearnedChoice:
 
     def _leverages(self) -> list[Floats]:
         """Return the leverage per output; quality's for all where models have changed since."""
-        now = self._policy.leverages(self._x)
-        if now.shape[1] != self._noise.shape[0]:
+        if self._arms.ids is not self._ids:
             return [self.view.leverage] * OUTPUTS
+        now = self._policy.leverages(self._x)
         return [self.view.leverage, *(self._of(row) for row in now[SPEND:])]
 
     def _of(self, column: Floats) -> Floats:

@@ -18,6 +18,7 @@ from conduit.engines.bandits.base import (
     QUALITY,
     SCALE_OBSERVATIONS,
     SPEND,
+    UNKNOWN_OBSERVATIONS,
     ArmPrior,
     Arrays,
     Floats,
@@ -32,7 +33,8 @@ REFRESH_EVERY = 1000  # updates of a row between exact inversions
 SHARE_EVERY = 200  # updates of all rows between solutions of the shared shift
 SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
-LEAST_WEIGHT = 1e-9  # of ratings behind the average query: less is rounding
+LEAST_WEIGHT = 1e-9  # of calls behind the average query: less is rounding
+LEAST_STRENGTH = 0.5 * UNKNOWN_OBSERVATIONS  # of a prior with its outcomes, if those are whole
 _NOTHING = np.zeros(())  # the least that a call costs or takes
 
 
@@ -51,19 +53,28 @@ class ArmMeans(Sums):
 
     def predict(self, x: Floats) -> Prediction:
         """Return the same expectation for every query."""
-        strength = self._n0 + self.n
-        mean = (self._n0 * self._mean0 + self.total) / strength
+        strength, told = self._told()
         lever = 1.0 / strength
-        outputs = mean.T
+        outputs = ((self._n0 * self._mean0 + told) / strength).T
         return Prediction(outputs[QUALITY], outputs[SPEND:], outputs[SPEND:], lever[:, QUALITY])
 
     def leverages(self, x: Floats) -> Floats:
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
-        return np.asarray(1.0 / (self._n0 + self.n).T)
+        return np.asarray(1.0 / self._told()[0].T)
+
+    def _told(self) -> tuple[Floats, Floats]:
+        """Return (rows, outputs) observations, and the sums to believe: none that are not whole."""
+        strength = self._n0 + self.n
+        if strength.min(initial=LEAST_STRENGTH) >= LEAST_STRENGTH:
+            return strength, self.total
+        whole = strength >= LEAST_STRENGTH
+        return np.where(whole, strength, self._n0), np.where(whole, self.total, 0.0)
 
     def update(self, row: int, x: Floats, step: Step) -> float:
         """Add one outcome; return the quality that was expected before."""
         n0, n, total = self._prior_pulls[row], self.n[row, QUALITY], self.total[row, QUALITY]
+        if n0 + n < LEAST_STRENGTH:
+            n = total = 0.0
         expected = (n0 * self._mean0[row, QUALITY] + total) / (n0 + n)
         self.count(row, step)
         return float(expected)
@@ -128,9 +139,11 @@ class RidgeArms(Sums):
         self.b = np.zeros((OUTPUTS, 0, dim))
         self._allot()
         self.shift = np.zeros(dim)  # δ, of quality
-        self.x_sum = np.zeros(dim)
-        self.x_count = 0.0
+        self.x_sum = np.zeros((2, dim))  # of the calls whose spend, and whose latency, was measured
+        self.x_count = [0.0, 0.0]
+        self.rated = 0.0  # weight of the outcomes with a quality, of all arms
         self._age: list[int] = []
+        self._whole = np.ones((0, OUTPUTS), dtype=np.bool_)  # sums that are believed
         self._since_share = 0
         self._ridge_at = ENOUGH  # rated outcomes at which the ridge is read again
         self._late: list[list[tuple[Floats, Floats]]] = []  # in the weights, not yet in A and b
@@ -152,6 +165,7 @@ class RidgeArms(Sums):
         self.b = np.concatenate([self.b, np.zeros((OUTPUTS, 1, d))], axis=1)
         self._age.append(0)
         self._late.append([])
+        self._whole = np.ones((self.rows, OUTPUTS), dtype=np.bool_)
         self._rebuild()
 
     def remove_row(self, row: int) -> None:
@@ -159,6 +173,7 @@ class RidgeArms(Sums):
         self._shrink(row)
         self.A, self.b = np.delete(self.A, row, axis=1), np.delete(self.b, row, axis=1)
         del self._age[row], self._late[row]
+        self._whole = np.delete(self._whole, row, axis=0)
         self._rebuild()
 
     def _allot(self) -> None:
@@ -210,13 +225,24 @@ class RidgeArms(Sums):
             late.clear()
 
     def _renew(self, row: int) -> None:
+        """Invert exactly; where sums are not whole, the prior alone, until they are."""
+        precision = self._precision(row)
+        total = self._total(row, precision)
+        whole = np.array([_is_positive(matrix) for matrix in total])
+        for o in np.flatnonzero(~whole):
+            total[o] = np.diag(precision[o])
+        inverse = np.linalg.inv(total)
+        self.inverse[:, row] = 0.5 * (inverse + inverse.transpose(0, 2, 1))
+        self._whole[row] = whole
+        self._age[row] = 0 if whole.all() else REFRESH_EVERY  # the next outcome may complete them
+
+    def _total(self, row: int, precision: Floats) -> Floats:
+        """Return (outputs, d, d) A + Λ of one row."""
         self._fold(row)
         total = self.A[:, row].copy()
         index = np.arange(self.dim)
-        total[:, index, index] += self._precision(row)
-        inverse = np.linalg.inv(total)
-        self.inverse[:, row] = 0.5 * (inverse + inverse.transpose(0, 2, 1))
-        self._age[row] = 0
+        total[:, index, index] += precision
+        return total
 
     def _solve_weights(self) -> None:
         for row in range(self.rows):
@@ -224,7 +250,7 @@ class RidgeArms(Sums):
 
     def _solve_row(self, row: int) -> None:
         self._fold(row)
-        target = self.b[:, row] + self._prior_term(row)
+        target = self.b[:, row] * self._whole[row, :, None] + self._prior_term(row)
         self.W[:, row] = np.matmul(self.inverse[:, row], target[:, :, None])[:, :, 0]
         self._stale.add(row)
         self._mean_costs = None
@@ -247,14 +273,20 @@ class RidgeArms(Sums):
             self._front_inverse[row] = solved[OUTPUTS : OUTPUTS + self.dim]
             self._front_weights[:, row] = solved[:OUTPUTS]
         self._stale.clear()
-        costs = self._front[self._split + self.rows :].dot(self._average_x())
-        self._mean_costs = np.maximum(costs, _NOTHING).reshape(2, -1)
+        weights = self._front_weights[SPEND:]
+        costs = np.stack([w.dot(x) for w, x in zip(weights, self._average_x(), strict=True)])
+        self._mean_costs = np.maximum(costs, _NOTHING)
         return self._mean_costs
 
     def _average_x(self) -> Floats:
-        if self.x_count > LEAST_WEIGHT:
-            return np.asarray(self.x_sum / self.x_count)
-        return np.eye(self.dim)[:, 0]  # nothing was rated, or all of it was taken back
+        """Return (2, d) the mean vector of the calls whose spend, and whose latency, is known."""
+        average = np.zeros((2, self.dim))
+        for o, count in enumerate(self.x_count):
+            if count > LEAST_WEIGHT:
+                average[o] = self.x_sum[o] / count
+            else:  # none is, or all of it was taken back
+                average[o, 0] = 1.0
+        return average
 
     def leverages(self, x: Floats) -> Floats:
         """Return (outputs, rows) the variance of each estimate in units of one observation's."""
@@ -269,9 +301,10 @@ class RidgeArms(Sums):
         """
         product, late = self._solved[row].dot(x), self._late[row]
         late.append((x, self.count(row, step)))
-        rated = step.weight[QUALITY]
-        if rated:
-            self._add_x(x if rated == 1.0 else rated * x, rated)
+        rated, spent, timed = step.weight
+        self.rated += rated
+        if spent or timed:
+            self._add_x(x, spent, timed)
         self._age[row] += 1
         if self._age[row] >= REFRESH_EVERY or not self._rank_one(row, x, step, product):
             self._renew(row)
@@ -281,7 +314,7 @@ class RidgeArms(Sums):
         self._stale.add(row)
         self._mean_costs = None
         self._since_share += 1
-        if self.x_count >= self._ridge_at:
+        if self.rated >= self._ridge_at:
             self.solve_ridge()
         elif self.share and self._since_share >= SHARE_EVERY:
             self.solve_shift()
@@ -310,7 +343,10 @@ class RidgeArms(Sums):
     def update_many(self, row: int, x: Floats, weight: Floats, value: Floats) -> None:
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""
         self.count(row, summed(weight, value))
-        self._add_x(weight[:, QUALITY] @ x, float(weight[:, QUALITY].sum()))
+        self.rated += float(weight[:, QUALITY].sum())
+        self.x_sum += weight[:, SPEND:].T @ x
+        spent, timed = weight[:, SPEND:].sum(axis=0).tolist()
+        self.x_count = [self.x_count[0] + spent, self.x_count[1] + timed]
         self._fold(row)
         for o in range(OUTPUTS):
             weighted = x * weight[:, o, None]
@@ -320,10 +356,15 @@ class RidgeArms(Sums):
         self._solve_weights()
         self._since_share = SHARE_EVERY  # the next update, or `settle`, solves the shift anew
 
-    def _add_x(self, total: Floats, count: float) -> None:
-        self.x_sum += total
-        self.x_count += count
-        self._mean_costs = None
+    def _add_x(self, x: Floats, spent: float, timed: float) -> None:
+        total, count = self.x_sum, self.x_count
+        if spent == 1.0 and timed == 1.0:
+            total += x
+        else:
+            total[0] += spent * x
+            total[1] += timed * x
+        count[0] += spent
+        count[1] += timed
 
     def settle(self) -> None:
         """Solve the ridge and the shared shift now, after many outcomes came at once."""
@@ -332,7 +373,7 @@ class RidgeArms(Sums):
 
     def solve_ridge(self) -> None:
         """Set the ridge to what the sums of all arms speak for, and the shift that follows."""
-        self._ridge_at = max(2.0 * self.x_count, ENOUGH)
+        self._ridge_at = max(2.0 * self.rated, ENOUGH)
         self.ridge = ridge_of(self._told(), self._over() if self.share else None)
         for row in range(self.rows):
             self._renew(row)
@@ -355,8 +396,15 @@ class RidgeArms(Sums):
         for row in range(self.rows):
             self._fold(row)
         n, _, square = self.sums[:, :, QUALITY].T
-        mean0, n0 = self._mean0[:, QUALITY], self._n0[:, QUALITY]
-        return QualitySums(self.A[QUALITY], self.b[QUALITY], n, square, mean0, n0)
+        A, b, whole = self.A[QUALITY], self.b[QUALITY], self._whole[:, QUALITY]
+        if not whole.all():
+            n, square, b, A = (
+                n * whole,
+                square * whole,
+                b * whole[:, None],
+                A * whole[:, None, None],
+            )
+        return QualitySums(A, b, n, square, self._mean0[:, QUALITY], self._n0[:, QUALITY])
 
     def _over(self) -> Floats:
         """Return the diagonal of the shared shift's prior precision."""
@@ -378,10 +426,7 @@ class RidgeArms(Sums):
         """Return the greatest |(A+Λ)·inverse − I| over all rows: how far rounding has drifted."""
         worst = 0.0
         for row in range(self.rows):
-            self._fold(row)
-            total = self.A[:, row].copy()
-            index = np.arange(self.dim)
-            total[:, index, index] += self._precision(row)
+            total = self._total(row, self._precision(row))
             worst = max(worst, float(np.abs(total @ self.inverse[:, row] - np.eye(self.dim)).max()))
         return worst
 
@@ -416,12 +461,17 @@ class RidgeArms(Sums):
         self._solve_weights()
 
     def dump_shared(self) -> dict[str, NDArray[Any]]:
-        """Return the sum of the vectors seen."""
-        return {"x_sum": self.x_sum.copy(), "x_count": np.array([self.x_count])}
+        """Return the sums over the calls of all arms, of those that are gone too."""
+        counts = np.array([*self.x_count, self.rated])
+        return {"x_sum": self.x_sum.copy(), "counts": counts}
 
     def load_shared(self, sums: Arrays) -> None:
-        """Add the sum of the vectors seen."""
-        self._add_x(sums["x_sum"], float(sums["x_count"][0]))
+        """Add the sums over the calls of all arms."""
+        self.x_sum += sums["x_sum"]
+        spent, timed, rated = sums["counts"].tolist()
+        self.x_count = [self.x_count[0] + spent, self.x_count[1] + timed]
+        self.rated += rated
+        self._mean_costs = None
 
     def dump_local(self) -> dict[str, Any]:
         """Return what is renewed now and then, and how old it is: a restart goes on as it was."""
@@ -441,6 +491,15 @@ class RidgeArms(Sums):
         for row in range(self.rows):
             self._renew(row)
             self._solve_row(row)
+
+
+def _is_positive(matrix: Floats) -> bool:
+    """Whether a symmetric matrix is positive definite, with room for rounding."""
+    try:
+        diagonal = np.linalg.cholesky(matrix).diagonal()
+    except np.linalg.LinAlgError:
+        return False
+    return bool(diagonal.min() ** 2 >= LEAST_STRENGTH)
 
 
 __all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "RidgeArms"]

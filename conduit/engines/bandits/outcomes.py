@@ -93,7 +93,7 @@ def columns_of(
         check_models(entry, models)
         for model, seen in entry.items():
             column = columns.setdefault(model, {f: np.full(n, np.nan) for f in FIELDS})
-            for name, value in _said(seen).items():
+            for name, value in _said(seen, model).items():
                 if value is not None:
                     column[name][k] = finite(value, name, low=0.0, high=MOST[name])
     return columns
@@ -117,14 +117,23 @@ def check_models(given: Iterable[str], models: Sequence[str]) -> None:
             )
 
 
-def _said(seen: Observed) -> Mapping[str, float | None]:
+def _said(seen: Observed, model: str) -> Mapping[str, float | None]:
     if isinstance(seen, Mapping):
         _check_fields(seen)
         return seen
     if isinstance(seen, Evidence | Outcome):
+        _check_complete(seen, model)
         known = FIELDS if seen.error is None else _OF_A_FAILURE
         return {name: getattr(seen, name) for name in known}
     return {"quality": seen}
+
+
+def _check_complete(seen: Evidence | Outcome, model: str) -> None:
+    """Refuse what says more than a calibration can teach, or says it of another model."""
+    of_another = isinstance(seen, Outcome) and seen.model != model
+    if of_another or seen.lift or getattr(seen, "revises", None) is not None:
+        wanted = f"what is known of an answer of {model!r}, without a lift and revising nothing"
+        raise InvalidInput(f"outcomes must be {wanted}", field="outcomes", expected=wanted)
 
 
 def _check_fields(given: Mapping[str, object]) -> None:
@@ -148,8 +157,11 @@ def _column(value: ArrayLike | None, n: int, name: str) -> Floats:
         return np.full(n, np.nan)
     wanted = f"{n} numbers from 0 to {MOST[name]:g} (NaN where unknown)"
     try:
-        column = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(value)
+        if given.dtype.kind not in "fiuO":
+            raise TypeError(f"got {given.dtype}")
+        column = given.astype(np.float64)  # None is unknown too
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"{name} must be {wanted}", field=name, expected=wanted) from error
     known = column[~np.isnan(column)]
     if column.shape != (n,) or (known < 0).any() or (known > MOST[name]).any():

@@ -400,6 +400,13 @@ def create_policy(policy: str | PolicyFactory, dim: int) -> Policy:
     return factory(dim)
 
 
+def name_of(made: str | PolicyFactory, policy: Policy) -> str | None:
+    """Return the name that makes such a policy again; None where only its factory does."""
+    if isinstance(made, str):
+        return made
+    return policy.name if POLICIES.get(policy.name) is made else None
+
+
 def _installed_names() -> tuple[str, ...]:
     from importlib.metadata import entry_points
 
@@ -419,5 +426,5 @@ def _installed(name: str) -> PolicyFactory | None:
 __all__ = [
     "POLICIES", "AlwaysBest", "AlwaysCheapest", "BanditPolicy", "ContextualThompsonBandit",
     "EpsilonGreedyBandit", "HybridBandit", "LinUCBBandit", "Oracle", "RandomBandit",
-    "ThompsonSamplingBandit", "UCB1Bandit", "create_policy", "register_policy",
+    "ThompsonSamplingBandit", "UCB1Bandit", "create_policy", "name_of", "register_policy",
 ]  # fmt: skip

@@ -1,7 +1,9 @@
 """What is counted of every arm, whatever is made of it: weights, sums, squares, and its prior.
 
 All of it is additive: replicas, restarts and replays that saw the same outcomes agree, whatever the
-order. Priors stand apart from the sums, so merging never counts them twice.
+order. Priors stand apart from the sums, so merging never counts them twice. Sums may be less than
+nothing: where only the revision of an outcome was seen, as in one of two halves that are merged
+later. Nothing is believed from such sums until they are whole.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from conduit.engines.bandits.base import (
 
 UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
 UNKNOWN_QUALITY_OBSERVATIONS = 2.0
+_NOTHING = np.zeros(())  # the least that an outcome weighs
 DEFAULT_NOISE = 0.5  # sd of one rating before any was seen: the widest a number in [0, 1] has
 
 
@@ -119,21 +122,22 @@ class Sums:
 
     def pulls(self) -> Floats:
         """Return the weight of the outcomes behind each row's quality."""
-        return self._pulls
+        return np.maximum(self._pulls, _NOTHING)
 
     def behind(self) -> Floats:
         """Return the observations behind each row's quality, what is left of the prior's too."""
         if self._behind is None:
-            self._behind = self._pulls + self._prior_pulls
+            self._behind = np.maximum(self._pulls + self._prior_pulls, UNKNOWN_OBSERVATIONS)
         return self._behind
 
     def noise(self) -> Floats:
         """Return (rows, outputs) the standard deviation of one observation about its row's mean."""
         n = np.maximum(self.n, 1e-12)
+        weight = np.maximum(self.n, _NOTHING)
         variance = np.maximum(self.square / n - (self.total / n) ** 2, 0.0)
         pooled = np.maximum(self.square.sum(0) - self.total.sum(0) ** 2 / n.sum(0), 0.0) / n.sum(0)
         pooled[QUALITY] = pooled[QUALITY] if self.n[:, QUALITY].sum() >= 2 else DEFAULT_NOISE**2
-        blend = self.n / (self.n + 10.0)
+        blend = weight / (weight + 10.0)
         return np.asarray(np.sqrt(blend * variance + (1.0 - blend) * pooled))
 
 

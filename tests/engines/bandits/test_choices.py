@@ -98,6 +98,6 @@ def test_dollars_and_tokens_of_a_parked_model_are_kept_apart() -> None:
             Outcome(model, np.array(X, np.float32), quality=1.0, output_tokens=9.0, cost_usd=0.1)
         )
     other = Learner.restore(learner.snapshot(), [ARMS[2]])
-    assert {name: parked.arm.priced for name, parked in other._parked.items()} == {
+    assert {arm.id: arm.priced for arm in other._parked.arms} == {
         "a": True, "b": False
     }  # fmt: skip
