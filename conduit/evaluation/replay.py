@@ -360,9 +360,10 @@ def _judged(policy: str, table: ReplayTable, truth: _Truth, runs: Sequence[_Run]
     at = np.arange(steps)
     utility = np.stack([run.utility[at, run.chosen] for run in runs])
     single = np.mean([run.utility.mean(axis=0) for run in runs], axis=0)
+    quality = np.mean([run.quality.mean(axis=0) for run in runs], axis=0)
+    dollars = np.mean([truth.cost[run.rows].mean(axis=0) for run in runs], axis=0)
     best = int(single.argmax())
     cost = mean_of(np.array([truth.cost[r.rows[:steps], r.chosen].mean() for r in runs]))
-    mean_quality, mean_cost = truth.quality.mean(axis=0), truth.cost.mean(axis=0)
     groups = None if table.groups is None else np.array(table.groups)
     return ReplayResult(
         policy=policy,
@@ -374,9 +375,9 @@ def _judged(policy: str, table: ReplayTable, truth: _Truth, runs: Sequence[_Run]
         quality=mean_of(np.array([run.quality[at, run.chosen].mean() for run in runs])),
         cost_usd=cost,
         best_single=Fixed(
-            models[best], float(mean_quality[best]), float(mean_cost[best]), float(single[best])
+            models[best], float(quality[best]), float(dollars[best]), float(single[best])
         ),
-        static_mix=static_mix(models, mean_quality, mean_cost, cost.mean),
+        static_mix=static_mix(models, quality, dollars, cost.mean),
     )
 
 

@@ -24,7 +24,7 @@ class Mean(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What one fixed model would have reached; which one is known only in hindsight."""
+    """What one fixed model would have reached in the same streams; known only in hindsight."""
 
     model: str
     quality: float
@@ -33,16 +33,20 @@ class Fixed(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """The best blind mix of two fixed models that costs as much: {model: share}."""
+    """The best blind mix of two fixed models that costs as much, in the same streams."""
 
-    shares: dict[str, float]
+    shares: dict[str, float]  # by model
     quality: float
     cost_usd: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReplayResult:
-    """What a policy reached, beside the best single model and the best static mix."""
+    """What a policy reached, beside the best single model and the best static mix.
+
+    Those are judged on all rows of the streams, those beyond a `limit` as well: without what was
+    calibrated on, and with what a drift made of the answers.
+    """
 
     policy: str
     models: tuple[str, ...]

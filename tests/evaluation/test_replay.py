@@ -213,6 +213,33 @@ def test_drift_changes_the_answers_from_its_step_on() -> None:
     assert (oracle.chosen[:, 120:] != 1).mean() > 0.8
 
 
+def halved(t: int, quality: Any) -> Any:
+    """Return the answers of a step from which on the best model is half as good."""
+    return quality * [1.0, 0.5 if t >= 20 else 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"calibration": 150}, {"drift": halved}, {"calibration": 150, "drift": halved, "limit": 50}],
+    ids=["calibration", "drift", "all"],
+)
+def test_what_is_fixed_is_judged_on_the_streams_alone(options: dict[str, Any]) -> None:
+    """Calibration rows do not count for the best single model or the mix, and a drift does."""
+    result, _ = recorded(1, cost_weight=0.2, **options)
+    cost = np.asarray(TABLE.cost_usd)
+    best, scale = result.best_single, cost.mean(axis=0).max()
+    assert best.quality - 0.2 * best.cost_usd / scale == pytest.approx(best.utility)
+    place = result.models.index(best.model)
+    alone, _ = recorded(place, cost_weight=0.2, **{**options, "limit": None})
+    assert alone.quality.mean == pytest.approx(best.quality)
+    assert alone.cost_usd.mean == pytest.approx(best.cost_usd)
+    assert alone.regret.mean() == pytest.approx(0.0)
+    by_model = [recorded(k, **{**options, "limit": None})[0] for k in range(K)]
+    mix, shares = result.static_mix, [result.static_mix.shares.get(m, 0.0) for m in result.models]
+    assert np.dot(shares, [r.quality.mean for r in by_model]) == pytest.approx(mix.quality)
+    assert np.dot(shares, [r.cost_usd.mean for r in by_model]) == pytest.approx(mix.cost_usd)
+
+
 def test_priors_are_off_by_what_they_are_said_to_be() -> None:
     """Simulated scores are the true means plus or minus the error, and never leave [0, 1]."""
     told: list[list[float | None]] = []
