@@ -88,12 +88,13 @@ def replay(
     """Run a policy over the table in several random orders, and judge it.
 
     Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency.
-    `cost_weight` may be a function of the step, for weights that change. `calibration` rows per
-    order (the first ones with `shuffle=False`), answered by every model, are taught first and left
-    out of the stream. `delay` is how many more decisions are made before an outcome is seen.
-    `prior_error` replaces the models' quality priors by simulated benchmark scores: the table's
-    true mean, plus or minus this much at random. `drift(step, quality_row)` returns the qualities
-    of that step. `limit` stops each order after so many queries.
+    `cost_weight` may be a function of the step, for weights that change. Order k is drawn from
+    `seed + k`, so repeats that are to share no order need seeds at least `orders` apart.
+    `calibration` rows per order (the first ones with `shuffle=False`), answered by every model,
+    are taught first and left out of the stream. `delay` is how many more decisions are made before
+    an outcome is seen. `prior_error` replaces the models' quality priors by simulated benchmark
+    scores: the table's true mean, plus or minus this much at random. `drift(step, quality_row)`
+    returns the qualities of that step. `limit` stops each order after so many queries.
     """
     truth = _Truth(table, cost_weight, latency_weight)
     if floor is None:

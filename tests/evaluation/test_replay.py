@@ -157,6 +157,14 @@ def test_a_seed_repeats_and_another_does_not() -> None:
     assert (one.chosen != other.chosen).any()
 
 
+def test_seeds_share_orders_unless_they_are_as_far_apart_as_there_are_orders() -> None:
+    """Order k of a seed is order 0 of the seed + k, so repeats need seeds `orders` apart."""
+    three, next_three = replay(TABLE, orders=3, seed=5), replay(TABLE, orders=3, seed=6)
+    np.testing.assert_array_equal(three.chosen[1:], next_three.chosen[:2])
+    apart = replay(TABLE, orders=3, seed=5 + 3)
+    assert not any((one == other).all() for one in three.chosen for other in apart.chosen)
+
+
 def test_calibration_rows_are_taught_and_left_out() -> None:
     """Calibration prompts are answered by every model, and none of them is routed afterwards."""
     result, rivals = recorded(1, calibration=100)
