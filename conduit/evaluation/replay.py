@@ -26,20 +26,30 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conduit.core.errors import finite
 from conduit.core.events import Outcome
 from conduit.core.models import ModelArm, Preferences, as_vector
+from conduit.core.queries import MOST_WEIGHT
 from conduit.engines.bandits.base import PRIOR_OBSERVATIONS, PolicyFactory
 from conduit.engines.learner import FLOOR, Learner
+from conduit.evaluation.arguments import (
+    Drift,
+    Floats,
+    Plan,
+    Weight,
+    drifted,
+    flag,
+    function,
+    refused,
+    weight_of,
+    whole,
+)
 from conduit.evaluation.results import Fixed, Mean, Mix, ReplayResult, mean_of, static_mix
-from conduit.evaluation.tables import ReplayTable, refused
+from conduit.evaluation.tables import MEASURED, ReplayTable
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
-Weight = float | Callable[[int], float]
-Drift = Callable[[int, Floats], Floats]
 
 QUALITY_ALONE = Preferences(quality=1.0, cost=0.0, latency=0.0)
-MEASURED = ("cost_usd", "latency_s", "input_tokens", "output_tokens")
 
 # Policies that are only compared with: they explore nothing, so no floor is taken from them.
 BASELINES = ("random", "oracle", "always_best", "always_cheapest")
@@ -87,34 +97,39 @@ def replay(
 ) -> ReplayResult:
     """Run a policy over the table in several random orders, and judge it.
 
-    Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency.
-    `cost_weight` may be a function of the step, for weights that change. Order k is drawn from
-    `seed + k`, so repeats that are to share no order need seeds at least `orders` apart.
-    `calibration` rows per order (the first ones with `shuffle=False`), answered by every model,
-    are taught first and left out of the stream. `delay` is how many more decisions are made before
-    an outcome is seen. `prior_error` replaces the models' quality priors by simulated benchmark
-    scores: the table's true mean, plus or minus this much at random. `drift(step, quality_row)`
-    returns the qualities of that step. `limit` stops each order after so many queries.
+    Utility = quality − cost_weight · cost / (mean cost of the dearest model), likewise latency;
+    where a table has no costs, they take nothing off. `cost_weight` may be a function of the step,
+    for weights that change. Order k is drawn from `seed + k`, so repeats that are to share no
+    order need seeds at least `orders` apart. `calibration` rows per order (the first ones with
+    `shuffle=False`), answered by every model, are taught first and left out of the stream.
+    `delay` is how many more decisions are made before an outcome is seen. `prior_error` replaces
+    the models' quality priors by simulated benchmark scores: the table's true mean, plus or minus
+    this much at random. `floor` is the share of decisions that explore whatever is believed, 2 %
+    by default and none for a baseline. `drift(step, quality_row)` returns the qualities of that
+    step. `limit` stops each order after so many queries. `progress` is told how many orders are
+    done, and of how many.
     """
+    plan = Plan(orders, seed, calibration, shuffle, prior_error, delay, drift, limit, progress)
     truth = _Truth(table, cost_weight, latency_weight)
-    if floor is None:
-        floor = 0.0 if policy in BASELINES else FLOOR
+    if not isinstance(policy, str) and not callable(policy):
+        raise refused("policy", "a name or a function that makes a policy", policy)
     names: list[str] = [policy] if isinstance(policy, str) else []
 
     def player(order: _Order) -> _Player:
         learner = Learner(
             order.arms,
-            table.vectors.shape[1],
+            table.dim,
             policy=policy,
             seed=order.seed,
-            floor=floor,
+            floor=FLOOR if floor is None else floor,
             prior_observations=prior_observations,
-            change_detection=change_detection,
+            change_detection=flag(change_detection, "change_detection"),
         )
+        if floor is None and learner.policy.name in BASELINES:
+            learner.floor = 0.0
         names.append(learner.policy.name)
         return _Learned(learner, table, truth)
 
-    plan = _Plan(orders, seed, calibration, shuffle, prior_error, delay, drift, limit, progress)
     runs = _run(table, truth, plan, player)
     return _judged(names[0], table, truth, runs)
 
@@ -140,11 +155,12 @@ def replay_rival(
 
     The arguments are those of `replay`.
     """
+    plan = Plan(orders, seed, calibration, shuffle, prior_error, delay, drift, limit, progress)
     truth = _Truth(table, cost_weight, latency_weight)
-    plan = _Plan(orders, seed, calibration, shuffle, prior_error, delay, drift, limit, progress)
+    function(make, "make")
 
     def player(order: _Order) -> _Player:
-        rival = make(order.arms, table.vectors.shape[1], order.seed)
+        rival = make(order.arms, table.dim, order.seed)
         return _Rivalling(rival, table, truth)
 
     return _judged(name, table, truth, _run(table, truth, plan, player))
@@ -154,13 +170,17 @@ class _Truth:
     """The table as utilities: what each decision is judged by."""
 
     def __init__(self, table: ReplayTable, cost_weight: Weight, latency_weight: float) -> None:
+        if not isinstance(table, ReplayTable):
+            raise refused("table", "a ReplayTable", table)
+        self.weight = weight_of(cost_weight)
+        self.latency_weight = finite(latency_weight, "latency_weight", low=0.0, high=MOST_WEIGHT)
+        if self.latency_weight and table.latency_s is None:
+            raise refused("latency_weight", "0 where the table has no latency_s", latency_weight)
         self.quality = np.asarray(table.quality)
         self.cost = _judged_by(table.cost_usd, self.quality.shape)
         self.latency = _judged_by(table.latency_s, self.quality.shape)
         self.cost_scale = float(self.cost.mean(axis=0).max())
         self.latency_scale = float(self.latency.mean(axis=0).max())
-        self.weight = cost_weight if callable(cost_weight) else (lambda _t, w=cost_weight: w)
-        self.latency_weight = latency_weight
         self._preferences: dict[float, Preferences] = {}
 
     def utilities(self, rows: Rows, quality: Floats, start: int = 0) -> Floats:
@@ -195,18 +215,6 @@ def _judged_by(value: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
     return np.where(np.isnan(array), np.nanmean(array, axis=0), array)
 
 
-class _Plan(NamedTuple):
-    orders: int
-    seed: int
-    calibration: int
-    shuffle: bool
-    prior_error: float | None
-    delay: int
-    drift: Drift | None
-    limit: int | None
-    progress: Callable[[int, int], None] | None
-
-
 class _Order(NamedTuple):
     """One order of the rows, the models as they are known in it, and the player's seed."""
 
@@ -230,7 +238,7 @@ class _Player(Protocol):
     def learn(self, row: int, k: int, quality: float, utility: float) -> None: ...
 
 
-def _orders(table: ReplayTable, plan: _Plan) -> Iterator[_Order]:
+def _orders(table: ReplayTable, plan: Plan) -> Iterator[_Order]:
     for order in range(plan.orders):
         rng = np.random.default_rng(plan.seed + order)
         rows = rng.permutation(table.size) if plan.shuffle else np.arange(table.size)
@@ -239,31 +247,27 @@ def _orders(table: ReplayTable, plan: _Plan) -> Iterator[_Order]:
 
 
 def _run(
-    table: ReplayTable, truth: _Truth, plan: _Plan, make: Callable[[_Order], _Player]
+    table: ReplayTable, truth: _Truth, plan: Plan, make: Callable[[_Order], _Player]
 ) -> list[_Run]:
-    if not 0 <= plan.calibration < table.size:
-        raise refused("calibration", f"from 0 to {table.size - 1}", plan.calibration)
-    if plan.orders < 1:
-        raise refused("orders", "at least 1", plan.orders)
-    if plan.delay < 0:
-        raise refused("delay", "at least 0", plan.delay)
-    if plan.limit is not None and plan.limit < 1:
-        raise refused("limit", "at least 1, or None", plan.limit)
+    plan = plan.checked(table.size)
+    for step in range(table.size - plan.calibration):
+        truth.weight(step)  # refused now, not in the midst of an order
     runs: list[_Run] = []
     for order in _orders(table, plan):
+        rows = order.rows[plan.calibration :]
+        quality = truth.quality[rows]
+        if plan.drift is not None:
+            quality = drifted(plan.drift, quality)
         player = make(order)
         if plan.calibration:
             player.fit(order.rows[: plan.calibration])
-        runs.append(_stream(player, truth, order.rows[plan.calibration :], plan))
+        runs.append(_stream(player, truth, rows, quality, plan))
         if plan.progress is not None:
             plan.progress(len(runs), plan.orders)
     return runs
 
 
-def _stream(player: _Player, truth: _Truth, rows: Rows, plan: _Plan) -> _Run:
-    quality = truth.quality[rows]
-    if plan.drift is not None:
-        quality = np.stack([plan.drift(t, answers) for t, answers in enumerate(quality)])
+def _stream(player: _Player, truth: _Truth, rows: Rows, quality: Floats, plan: Plan) -> _Run:
     utility = truth.utilities(rows, quality)
     steps = rows.size if plan.limit is None else min(plan.limit, rows.size)
     chosen = np.empty(steps, dtype=np.intp)
@@ -333,13 +337,14 @@ class _Rivalling:
     def __init__(self, rival: Rival, table: ReplayTable, truth: _Truth) -> None:
         self.rival = rival
         self.truth = truth
+        self.last = len(table.models) - 1
         self.vectors = table.vectors.astype(np.float64)
 
     def fit(self, rows: Rows) -> None:
         self.rival.fit(self.vectors[rows], self.truth.utilities(rows, self.truth.quality[rows]))
 
     def choose(self, t: int, row: int, truth: Floats) -> int:
-        return self.rival.choose(self.vectors[row])
+        return whole(self.rival.choose(self.vectors[row]), "choose", low=0, high=self.last)
 
     def learn(self, row: int, k: int, quality: float, utility: float) -> None:
         self.rival.learn(self.vectors[row], k, utility)

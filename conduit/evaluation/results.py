@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,18 +10,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from conduit.evaluation.arguments import whole
+
 Floats = NDArray[np.float64]
 
 
 class Mean(NamedTuple):
-    """A mean over the orders, with its standard error."""
+    """A mean over the orders, with its standard error: NaN where there is one order."""
 
     mean: float
     se: float
 
     def __str__(self) -> str:
-        """Show both."""
-        return f"{self.mean:.4f} ± {self.se:.4f}"
+        """Show both, and a dash for an error that nobody knows."""
+        error = "—" if math.isnan(self.se) else f"{self.se:.4f}"
+        return f"{self.mean:.4f} ± {error}"
 
 
 class Fixed(NamedTuple):
@@ -59,17 +63,27 @@ class ReplayResult:
     best_single: Fixed
     static_mix: Mix
 
+    @property
+    def queries(self) -> int:
+        """Return how many queries each order routed."""
+        return int(self.utility.shape[1])
+
     def utility_at(self, t: int) -> Mean:
-        """Return the mean utility of the first t queries."""
-        return mean_of(self.utility[:, :t].mean(axis=1))
+        """Return the mean utility of the first t queries, of which there must be as many."""
+        return mean_of(self.utility[:, : self._first(t)].mean(axis=1))
 
     def regret_at(self, t: int) -> Mean:
         """Return what the best single model would have gained more in the first t queries."""
-        return mean_of(self.regret[:, :t].sum(axis=1))
+        return mean_of(self.regret[:, : self._first(t)].sum(axis=1))
 
     def utility_between(self, start: int, stop: int) -> Mean:
-        """Return the mean utility of the queries from `start` up to `stop`."""
-        return mean_of(self.utility[:, start:stop].mean(axis=1))
+        """Return the mean utility of the queries from `start` (the first is 0) up to `stop`."""
+        first = whole(start, "start", low=0, high=self.queries - 1)
+        last = whole(stop, "stop", low=first + 1, high=self.queries)
+        return mean_of(self.utility[:, first:last].mean(axis=1))
+
+    def _first(self, t: int) -> int:
+        return whole(t, "t", low=1, high=self.queries)
 
     def by_group(self) -> dict[str, Mean]:
         """Return the mean utility of each group's queries."""
@@ -89,7 +103,7 @@ class ReplayResult:
 
     def summary(self) -> str:
         """Return a few lines for people."""
-        n = self.utility.shape[1]
+        n = self.queries
         marks = [t for t in (100, 500, 2000) if t < n] + [n]
         lines = [f"{self.policy}: quality {self.quality}, ${self.cost_usd.mean:.3g} per query"]
         lines += [
@@ -126,7 +140,8 @@ def static_mix(
 def mean_of(values: Floats) -> Mean:
     """Return the mean of one number per order, with its standard error."""
     n = values.size
-    return Mean(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0)
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else math.nan
+    return Mean(float(values.mean()), error)
 
 
 __all__ = ["Fixed", "Mean", "Mix", "ReplayResult", "mean_of", "static_mix"]

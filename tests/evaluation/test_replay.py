@@ -13,71 +13,9 @@ from hypothesis import strategies as st
 from conduit.core.errors import InvalidInput
 from conduit.core.models import ModelArm
 from conduit.engines.bandits import POLICIES, ContextualThompsonBandit
-from conduit.evaluation.replay import (
-    ReplayResult,
-    ReplayTable,
-    Rival,
-    replay,
-    replay_rival,
-    static_mix,
-)
-
-N, K, DIM = 240, 3, 4
-SHORT: dict[str, Any] = {"orders": 3, "seed": 5}
-
-
-def table_of(n: int = N, seed: int = 0, **changes: Any) -> ReplayTable:
-    """Return a table of three models: cheap and weak, dearer and good, dearest and middling."""
-    rng = np.random.default_rng(seed)
-    given: dict[str, Any] = {
-        "models": [ModelArm(name) for name in ("cheap", "good", "dear")],
-        "quality": (rng.random((n, K)) < [0.5, 0.8, 0.7]).astype(float),
-        "cost_usd": rng.lognormal(0.0, 0.2, (n, K)) * [0.001, 0.004, 0.01],
-        "features": np.column_stack([np.ones(n), rng.normal(size=(n, DIM - 1))]),
-        "groups": [("odd", "even")[i % 2] for i in range(n)],
-    }
-    return ReplayTable(**{**given, **changes})
-
-
-TABLE = table_of()
-
-
-class Recorder:
-    """A rival that always picks one model, and writes down what it is told."""
-
-    def __init__(self, k: int) -> None:
-        """Pick model k."""
-        self.k = k
-        self.asked: list[float] = []
-        self.told: list[tuple[float, int, float]] = []
-        self.heard_before: list[int] = []  # outcomes that were known at each choice
-        self.calibrated: list[tuple[int, int]] = []
-
-    def fit(self, x: Any, utility: Any) -> None:
-        """Note the sizes."""
-        self.calibrated.append((x.shape[0], utility.shape[1]))
-
-    def choose(self, x: Any) -> int:
-        """Pick the model."""
-        self.heard_before.append(len(self.told))
-        self.asked.append(float(x[1]))
-        return self.k
-
-    def learn(self, x: Any, k: int, utility: float) -> None:
-        """Note it."""
-        self.told.append((float(x[1]), k, utility))
-
-
-def recorded(k: int = 1, **options: Any) -> tuple[ReplayResult, list[Recorder]]:
-    """Replay a rival that picks model k; return the rivals, one per order."""
-    made: list[Recorder] = []
-
-    def make(arms: Sequence[ModelArm], dim: int, seed: int) -> Rival:
-        assert (len(arms), dim) == (K, DIM)
-        made.append(Recorder(k))
-        return made[-1]
-
-    return replay_rival(TABLE, make, **{**SHORT, **options}), made
+from conduit.engines.bandits.policies import Oracle
+from conduit.evaluation.replay import Rival, replay, replay_rival, static_mix
+from tests.evaluation.replayed import SHORT, TABLE, K, N, Recorder, recorded, table_of
 
 
 def test_utility_is_quality_less_weighted_cost() -> None:
@@ -111,6 +49,17 @@ def test_the_oracle_is_never_beaten() -> None:
     oracle = replay(TABLE, policy="oracle", **SHORT)
     for policy in sorted(POLICIES):
         assert (replay(TABLE, policy=policy, **SHORT).utility <= oracle.utility + 1e-12).all()
+
+
+def test_a_baseline_explores_nothing_however_it_is_named() -> None:
+    """The class of a baseline is replayed as its name is; a floor that is asked for is kept."""
+    named = replay(TABLE, policy="oracle", **SHORT)
+    np.testing.assert_array_equal(replay(TABLE, policy=Oracle, **SHORT).chosen, named.chosen)
+    floored = replay(TABLE, policy="oracle", floor=0.5, **SHORT)
+    np.testing.assert_array_equal(
+        replay(TABLE, policy=Oracle, floor=0.5, **SHORT).chosen, floored.chosen
+    )
+    assert (floored.chosen != named.chosen).mean() > 0.05
 
 
 def test_baselines_are_what_their_names_say() -> None:
@@ -324,12 +273,38 @@ def test_a_summary_names_the_honest_baselines() -> None:
 
 
 def test_one_order_has_no_standard_error() -> None:
-    """Without repetitions nothing is said of the spread; with them, it is that of the mean."""
-    assert replay(TABLE, orders=1).utility_at(N).se == 0.0
+    """Without repetitions nothing is known of the spread; with them, it is that of the mean."""
+    single = replay(TABLE, orders=1)
+    assert np.isnan(single.utility_at(N).se)
+    assert str(single.utility_at(N)) == f"{single.utility_at(N).mean:.4f} ± —"
+    assert "nan" not in single.summary()
     result = replay(TABLE, **SHORT)
     each = result.utility.mean(axis=1)
     assert result.utility_at(N).se == pytest.approx(each.std(ddof=1) / np.sqrt(3))
     assert str(result.utility_at(N)).count("±") == 1
+
+
+@pytest.mark.parametrize("t", [0, -1, -50, N + 1, 10**6, 1.5, True, None, "x"])
+def test_what_was_not_routed_is_not_told(t: Any) -> None:
+    """Beyond the queries of a replay there is no utility and no regret, and the range is named."""
+    result, _ = recorded(1)
+    assert result.queries == N
+    assert result.utility_at(np.int64(N)) == result.utility_at(result.queries)
+    for tell in (result.utility_at, result.regret_at):
+        with pytest.raises(InvalidInput, match=f"t must be a whole number from 1 to {N}"):
+            tell(t)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "field"),
+    [(-1, 5, "start"), (N, N, "start"), (5, 5, "stop"), (100, 50, "stop"), (0, N + 1, "stop")],
+)
+def test_a_part_that_was_not_routed_is_not_told(start: int, stop: int, field: str) -> None:
+    """A part begins and ends within the queries, and has at least one of them."""
+    result, _ = recorded(1)
+    with pytest.raises(InvalidInput) as refused:
+        result.utility_between(start, stop)
+    assert refused.value.field == field
 
 
 # the static mix ------------------------------------------------------------------------------
@@ -357,44 +332,3 @@ def test_the_static_mix_is_the_best_blind_choice(
                 if cost[i] <= budget < cost[j]:
                     share = (budget - cost[i]) / (cost[j] - cost[i])
                     assert mix.quality >= (1 - share) * quality[i] + share * quality[j] - 1e-9
-
-
-# what is refused -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"quality": np.ones((N, 2))}, "quality"),
-        ({"quality": np.full((N, K), 1.5)}, "quality"),
-        ({"quality": np.full((N, K), np.nan)}, "quality"),
-        ({"quality": np.ones((0, K))}, "quality"),
-        ({"cost_usd": np.ones((N, 2))}, "cost_usd"),
-        ({"cost_usd": -np.ones((N, K))}, "cost_usd"),
-        ({"cost_usd": np.full((N, K), np.inf)}, "cost_usd"),
-        ({"latency_s": np.full((N, K), np.nan)}, "latency_s"),
-        ({"features": np.ones(N)}, "features"),
-        ({"features": np.full((N, DIM), np.nan)}, "features"),
-        ({"features": None}, "texts"),
-        ({"features": None, "texts": ["one"]}, "texts"),
-        ({"groups": ["one"]}, "groups"),
-    ],
-)
-def test_a_table_that_does_not_fit_is_refused(changes: dict[str, Any], field: str) -> None:
-    """Shapes and ranges are checked when the table is made, and named."""
-    with pytest.raises(InvalidInput) as refused:
-        table_of(**changes)
-    assert refused.value.field == field
-    assert refused.value.expected
-
-
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [({"calibration": N}, "calibration"), ({"calibration": -1}, "calibration"),
-     ({"orders": 0}, "orders"), ({"delay": -1}, "delay"), ({"limit": 0}, "limit")],
-)  # fmt: skip
-def test_arguments_that_make_no_replay_are_refused(options: dict[str, Any], field: str) -> None:
-    """Numbers that leave nothing to replay are named."""
-    with pytest.raises(InvalidInput) as refused:
-        replay(TABLE, **options)
-    assert refused.value.field == field
