@@ -67,7 +67,7 @@ class Replayed:
         names = [(f"baseline ({self.baseline})", self.baseline)]
         names.append((f"best single in hindsight ({r.best_single.model})", r.best_single.model))
         if priced:
-            cheapest = r.models[int(self._cost().mean(axis=0).argmin())]
+            cheapest = min(r.alone, key=lambda fixed: fixed.cost_usd).model
             names.append((f"always cheapest ({cheapest})", cheapest))
         found = [ours, *(self._fixed(name, model) for name, model in names)]
         if priced:
@@ -76,22 +76,18 @@ class Replayed:
         even = [1 / len(r.models)] * len(r.models)
         return [*found, self._blend("random", even)]
 
-    def _cost(self) -> Any:
-        cost = self.log.table.cost_usd
-        return np.nan_to_num(np.asarray(cost)) if cost is not None else np.zeros((1, 1))
-
     def _fixed(self, name: str, model: str) -> Compared:
         return self._blend(name, [float(m == model) for m in self.result.models])
 
     def _blend(self, name: str, shares: Sequence[float]) -> Compared:
-        weights = np.asarray(shares)
-        quality = float(np.asarray(self.log.table.quality).mean(axis=0) @ weights)
-        if self.log.table.cost_usd is None:
-            return Compared(name, quality, None, quality)
-        means = self._cost().mean(axis=0)
-        cost, scale = float(means @ weights), float(means.max())
-        off = self.cost_weight * cost / scale if scale else 0.0
-        return Compared(name, quality, cost, quality - off)
+        """Return what models reach on the queries that were routed, each with its share of them."""
+        weights, alone = np.asarray(shares), self.result.alone
+        quality, cost, utility = (
+            float(weights @ np.array(part))
+            for part in zip(*((f.quality, f.cost_usd, f.utility) for f in alone), strict=True)
+        )
+        priced = self.log.table.cost_usd is not None
+        return Compared(name, quality, cost if priced else None, utility)
 
     def verdict(self) -> str:
         """Say in one line whether routing pays here, beside the best single model."""

@@ -380,9 +380,7 @@ def _judged(policy: str, table: ReplayTable, truth: _Truth, runs: Sequence[_Run]
         groups=None if groups is None else np.stack([groups[r.rows[:steps]] for r in runs]),
         quality=mean_of(np.array([run.quality[at, run.chosen].mean() for run in runs])),
         cost_usd=cost,
-        best_single=Fixed(
-            models[best], float(quality[best]), float(dollars[best]), float(single[best])
-        ),
+        alone=tuple(map(Fixed, models, quality.tolist(), dollars.tolist(), single.tolist())),
         static_mix=static_mix(models, quality, dollars, cost.mean),
     )
 

@@ -60,8 +60,13 @@ class ReplayResult:
     groups: NDArray[np.str_] | None  # (orders, steps), of the table's `groups`
     quality: Mean
     cost_usd: Mean
-    best_single: Fixed
+    alone: tuple[Fixed, ...]  # each model
     static_mix: Mix
+
+    @property
+    def best_single(self) -> Fixed:
+        """Return the model that would have reached most alone."""
+        return max(self.alone, key=lambda fixed: fixed.utility)
 
     @property
     def queries(self) -> int:

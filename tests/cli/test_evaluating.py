@@ -10,7 +10,9 @@ import pytest
 
 from conduit.cli.demo_world import MODELS, NAMES, make_world
 from conduit.cli.logs import read_log
+from conduit.cli.replay_page import Replayed
 from conduit.core.errors import ConduitError
+from conduit.evaluation.replay import replay
 from conduit.testing import LocalProvider
 from tests.cli.conftest import Conduit
 
@@ -61,6 +63,18 @@ def test_replay_compares_routing_with_the_baseline(
     assert by_name["baseline"]["cost_usd"] == pytest.approx(WORLD.cost_usd[:, k].mean())
     assert {"Conduit", "static mix, same cost", "best single in hindsight"} <= set(by_name)
     assert "<svg" in (tmp_path / plot).read_text(encoding="utf-8")
+
+
+def test_what_is_compared_answers_the_same_queries(tmp_path: Path) -> None:
+    """Prompts that were calibrated on are left out of every row, not of Conduit's alone."""
+    write_long(tmp_path / "a.csv")
+    log = read_log(tmp_path / "a.csv")
+    result = replay(log.table, policy="always_cheapest", cost_weight=0.1, orders=2, calibration=30)
+    assert max(result.share_by_model.values()) == 1.0
+    ours, *others = Replayed(log, result, "sim-large", 0.1).strategies()
+    same = next(row for row in others if row.name.startswith("always cheapest"))
+    assert (same.quality, same.cost_usd) == pytest.approx((ours.quality, ours.cost_usd))
+    assert same.utility == pytest.approx(ours.utility)
 
 
 def test_parquet_is_read_like_the_other_formats(tmp_path: Path) -> None:
