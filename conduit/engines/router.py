@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import date
+from datetime import UTC, datetime
 from inspect import signature
 from typing import Any, Protocol, Self
 
@@ -95,7 +95,7 @@ class Router:
         """Need nothing: models come from the keys in the environment, or from a default pool."""
         _refuse(unknown)
         environ = os.environ if environ is None else environ
-        arms, self._note = arms_of(models, environ, date.fromtimestamp(clock()))
+        arms, self._note = arms_of(models, environ, datetime.fromtimestamp(clock(), UTC).date())
         self.name = name
         self.preferences = Preferences.of(preferences)
         redis_url = redis_url or environ.get("REDIS_URL")
@@ -462,7 +462,7 @@ class Router:
 
     def add_model(self, model: str | ModelArm) -> None:
         """Let a model be chosen from now on."""
-        arm = known_arm(model, date.fromtimestamp(self._clock()))
+        arm = known_arm(model, datetime.fromtimestamp(self._clock(), UTC).date())
         with self.lock:
             self.learner.add_model(arm)
             self._models[arm.id] = arm

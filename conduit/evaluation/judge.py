@@ -16,7 +16,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -156,7 +156,7 @@ class ArbiterEvaluator:
             DatabaseUrl.parse(db)
         elif db is not None and not hasattr(db, "reserve"):
             raise InvalidInput("db must be a store or the address of a database", field="db")
-        self.arm = known_arm(model, date.fromtimestamp(clock()))
+        self.arm = known_arm(model, datetime.fromtimestamp(clock(), UTC).date())
         self.criteria = criteria_of(evaluators)
         self.allow_own_family = allow_own_family
         if daily_budget_usd is not None and not self.arm.priced:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conduit.catalogue.models import complete_arm
 from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision
 from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Preferences, Query
 from conduit.engines.router import Router
@@ -47,6 +51,31 @@ async def test_keys_in_the_environment_choose_the_models() -> None:
     async with Router(environ={"ANTHROPIC_API_KEY": "sk-secret"}) as own:
         assert {arm.provider for arm in own.models} == {"anthropic"}
         assert "sk-secret" not in repr(own)
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process stand in Tokyo, nine hours before UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+async def test_prices_are_those_of_the_day_in_utc() -> None:
+    """Where December has begun and UTC still counts November, a model has November's price."""
+    now = datetime(2026, 11, 30, 20, tzinfo=UTC).timestamp()
+    changing = "google:gemini-4-argon"
+    async with (
+        Router([changing], environ={}, clock=lambda: now) as given,
+        Router([CHEAP], environ={}, clock=lambda: now) as added,
+    ):
+        added.add_model(changing)
+        november = complete_arm(ModelArm(changing), date(2026, 11, 30))
+        assert given.models[0] == added.models[1] == november
+        assert november != complete_arm(ModelArm(changing), date(2026, 12, 1))
 
 
 def test_a_misspelt_argument_names_the_right_one() -> None:
