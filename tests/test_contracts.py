@@ -1,7 +1,11 @@
-"""Each import contract of the project catches what it forbids, in a copy of the real tree."""
+"""Each import contract of the project catches what it forbids, in a copy of the real tree.
+
+So do the lint rules that keep a pure module from the clock, chance and files without an import.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +26,13 @@ ROOT = Path(__file__).parent.parent
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 CONTRACTS: dict[str, dict[str, Any]] = {each["id"]: each for each in CONFIG["contracts"]}
 # What a pure module may import; the one adapter among them reads prices that ship with its vendor.
+# `importlib` finds the numbers that come with the package; what else it can do, a lint rule bans.
 PURE_VENDORS = {"numpy", "scipy", "pydantic", "pydantic_core", "typing_extensions"}
+PURE_STANDARD = {
+    "__future__", "collections", "dataclasses", "datetime", "decimal", "difflib", "enum",
+    "functools", "hashlib", "importlib", "json", "math", "operator", "re", "struct", "types",
+    "typing", "unicodedata", "zlib",
+}  # fmt: skip
 PURE_ADAPTERS = {"conduit.catalogue.pricing": {"genai_prices"}}
 
 # Violations by contract: lines to add to files of the tree, which are made where they are missing.
@@ -38,6 +48,29 @@ PLANTS: list[tuple[str, Mapping[str, str]]] = [
     ("service", {"conduit/service/helpers.py": ""}),
     ("core", {"conduit/core/errors.py": "import conduit.core.models"}),
     ("core", {"conduit/core/helpers.py": ""}),
+    ("pure", {"conduit/engines/learner.py": "import uuid"}),
+    ("pure", {"conduit/engines/learner.py": "import io"}),
+    ("pure", {"conduit/engines/learner.py": "import ctypes"}),
+]
+
+# Ways out of a pure module that no import contract sees, by the lint rule that sees them.
+IMPURE_LINES = [
+    ("TID251", "from datetime import datetime\nNOW = datetime.now(UTC)"),
+    ("TID251", "import datetime as d\nNOW = d.datetime.utcnow()"),
+    ("TID251", "from datetime import date\nclock = date.today"),
+    ("DTZ006", "from datetime import datetime\nDAY = datetime.fromtimestamp(0.0)"),
+    ("TID251", "NOW = np.datetime64('now')"),
+    ("NPY002", "np.random.seed(0)"),
+    ("NPY002", "from numpy import random\nLUCK = random.rand()"),
+    ("TID251", "LUCK = np.random.default_rng().random()"),
+    ("TID251", "LUCK = np.random.Generator(np.random.PCG64()).random()"),
+    ("TID251", "from scipy import stats\nLUCK = stats.norm.rvs()"),
+    ("PTH123", "with open('/etc/hosts') as file:\n    pass"),
+    ("PTH123", "TEXT = open('/etc/hosts', 'rb').read()"),
+    ("TID251", "TEXT = np.fromfile('/etc/hosts')"),
+    ("TID251", "np.load('numbers.npy')"),
+    ("TID251", "from importlib import metadata\nTEXT = metadata.version('numpy')"),
+    ("TID251", "import importlib\nimportlib.import_module('time').time()"),
 ]
 
 
@@ -59,6 +92,16 @@ def pure_modules() -> list[str]:
     """Name the modules and packages that are said to be pure."""
     sources = CONTRACTS["pure"]["source_modules"]
     return sorted({module for source in sources for module in modules_matching(source)})
+
+
+def reached_from_pure_modules() -> Iterator[Path]:
+    """Find the files of the pure modules, and of what they import of ours."""
+    graph = grimp.build_graph("conduit", cache_dir=None)
+    pure = {each for name in pure_modules() for each in {name} | graph.find_descendants(name)}
+    for module in pure.union(*map(graph.find_upstream_modules, pure)):
+        path = file_of(module)
+        assert path is not None
+        yield path.relative_to(ROOT)
 
 
 def all_plants() -> list[tuple[str, Mapping[str, str]]]:
@@ -151,10 +194,58 @@ def test_every_contract_has_a_planted_violation() -> None:
     assert {contract for contract, _plant in all_plants()} == set(CONTRACTS)
 
 
-def test_pure_modules_import_the_standard_library_and_numbers_only() -> None:
-    """Whatever a pure module imports from outside is standard library, numpy, scipy or pydantic."""
+def linted(tree: Path) -> set[tuple[Path, str]]:
+    """Lint a tree as `make test` does; return which rule it finds broken in which file."""
+    ruff = Path(sys.executable).with_name("ruff")
+    done = subprocess.run(
+        [ruff, "check", "--output-format", "json", "."],
+        cwd=tree,
+        env={**os.environ, "RUFF_NO_CACHE": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {(Path(each["filename"]), each["code"]) for each in json.loads(done.stdout)}
+    assert bool(found) == bool(done.returncode), done.stderr
+    return {(path.relative_to(tree.resolve()), code) for path, code in found}
+
+
+def test_the_tree_breaks_no_lint_rule(clean_tree: Path) -> None:
+    """What the next tests find in the tree is what they planted."""
+    assert linted(clean_tree) == set()
+
+
+@pytest.mark.parametrize(("rule", "lines"), IMPURE_LINES)
+def test_a_way_to_clock_chance_or_file_is_caught(
+    rule: str, lines: str, clean_tree: Path, tmp_path: Path
+) -> None:
+    """A pure module cannot read the clock, draw from anywhere or open a file and pass the lint."""
+    tree = shutil.copytree(clean_tree, tmp_path / "tree")
+    learner = tree / "conduit" / "engines" / "learner.py"
+    learner.write_text(f"{learner.read_text()}\n{lines}\n")
+    assert (learner.relative_to(tree), rule) in linted(tree)
+
+
+def test_every_pure_module_is_kept_from_clock_chance_and_file(
+    clean_tree: Path, tmp_path: Path
+) -> None:
+    """The lint rules hold in each pure module, and in each module of ours that one imports."""
+    tree = shutil.copytree(clean_tree, tmp_path / "tree")
+    paths = set(reached_from_pure_modules())
+    for path in paths:
+        with (tree / path).open("a") as file:
+            file.write(
+                "\nimport datetime\n\nNOW = datetime.datetime.now(datetime.UTC)\nopen('x')\n"
+            )
+    found = linted(tree)
+    assert {path for path, rule in found if rule == "TID251"} == paths
+    assert {path for path, rule in found if rule == "PTH123"} == paths
+
+
+def test_pure_modules_import_what_computes_only() -> None:
+    """A pure module imports numpy, scipy, pydantic and the computing part of Python's library."""
     graph = grimp.build_graph("conduit", include_external_packages=True, cache_dir=None)
-    known = PURE_VENDORS | sys.stdlib_module_names | {"conduit"}
+    known = PURE_VENDORS | PURE_STANDARD | {"conduit"}
     strangers = {}
     for package in pure_modules():
         for module in {package} | graph.find_descendants(package):

@@ -232,14 +232,14 @@ def _drawn(known: NDArray[np.float64], shares: Sequence[float] | None) -> NDArra
     known, given = known[order], given[order]
     if len(known) <= _FITTED_ON:
         return known
-    generator = np.random.default_rng(_FITTED_ON)
+    generator = np.random.default_rng(_FITTED_ON)  # noqa: TID251  seeded
     chosen = generator.choice(len(known), _FITTED_ON, replace=False, p=given / given.sum())
     return known[np.sort(chosen)]
 
 
 def _landmarks(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Return the centres of so many clusters (Lloyd's rounds from rows drawn at random)."""
-    generator = np.random.default_rng(count)
+    generator = np.random.default_rng(count)  # noqa: TID251  seeded
     centres = rows[np.sort(generator.choice(len(rows), count, replace=False))].copy()
     for _ in range(_LLOYD_ROUNDS):
         nearest = ((centres**2).sum(axis=1) - 2.0 * rows @ centres.T).argmin(axis=1)
@@ -263,7 +263,7 @@ SPACES: Mapping[str, str] = {
 def _shipped() -> Mapping[str, Floats]:
     """Read the fitted numbers of the package, once."""
     path = resources.files("conduit.engines.embeddings") / "data" / "features.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # noqa: TID251  our own
         return dict(archive)
 
 
@@ -284,7 +284,7 @@ def feature_tables(embedder_id: str, dim: int) -> FeatureTables:
 def _random_axes(dim: int) -> Floats:
     """Return the same orthogonal axes for the same `dim`, scaled to mean squared norm 1."""
     wide = max(dim, COMPONENTS)
-    normal = np.random.default_rng(wide).standard_normal((wide, COMPONENTS))
+    normal = np.random.default_rng(wide).standard_normal((wide, COMPONENTS))  # noqa: TID251  seeded
     axes = np.linalg.qr(normal)[0].T * math.sqrt(wide / COMPONENTS)
     return axes[:, :dim].astype(np.float32)
 

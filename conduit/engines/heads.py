@@ -67,7 +67,7 @@ def form_of(signals: SurfaceSignals) -> int:
 def _shipped() -> Mapping[str, Floats]:
     """Read the fitted numbers of the package, once."""
     path = resources.files("conduit.engines.embeddings") / "data" / "heads.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # noqa: TID251  our own
         return dict(archive)
 
 

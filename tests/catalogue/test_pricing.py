@@ -149,7 +149,7 @@ def test_the_day_of_a_call_is_counted_in_utc() -> None:
     tokyo = timezone(timedelta(hours=9))
     half_past_midnight = datetime(2026, 12, 1, 0, 30, tzinfo=tokyo)
     assert usage_price_usd("google:gemini-4-argon", 1_000_000, 0, at=half_past_midnight) == 2.0
-    naive = datetime(2026, 12, 1)
+    naive = datetime(2026, 12, 1)  # noqa: DTZ001  that is the point
     assert usage_price_usd("google:gemini-4-argon", 1_000_000, 0, at=naive) == 4.0
 
 

@@ -19,7 +19,7 @@ class GlobalChance(ThompsonSamplingBandit):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.select = lambda view, rng: int(np.random.randint(view.quality.size))
+        self.select = lambda view, rng: int(np.random.randint(view.quality.size))  # noqa: NPY002  the fault
 
 
 class FirstOfEquals(LinUCBBandit):

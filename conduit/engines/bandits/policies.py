@@ -408,13 +408,13 @@ def name_of(made: str | PolicyFactory, policy: Policy) -> str | None:
 
 
 def _installed_names() -> tuple[str, ...]:
-    from importlib.metadata import entry_points
+    from importlib.metadata import entry_points  # noqa: TID251  what is installed is a registry too
 
     return tuple(entry.name for entry in entry_points(group=ENTRY_POINTS))
 
 
 def _installed(name: str) -> PolicyFactory | None:
-    from importlib.metadata import entry_points
+    from importlib.metadata import entry_points  # noqa: TID251  what is installed is a registry too
 
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.name == name:
