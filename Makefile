@@ -21,7 +21,7 @@ export HF_HUB_OFFLINE := 1
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .DEFAULT_GOAL := test
-.PHONY: demo test bench docs fix
+.PHONY: demo test bench docs fix anew
 
 demo: $(VENV)/.installed
 	$(BIN)/conduit demo
@@ -47,16 +47,20 @@ fix: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# A virtual environment that was begun, moved or made by a Python that is gone is made anew; one that
-# works is kept, and pip leaves alone what is installed already.
-$(VENV)/.installed: pyproject.toml
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
-	  python=$$(for each in python3 python3.13 python3.12 python3.11; do \
+# The stamp counts only for an environment that works here: one that was begun, moved, copied, or made
+# by a Python that is gone, is made anew. Pip leaves alone what is installed already.
+ANEW := $(shell $(BIN)/python -c "import pip" 2>/dev/null \
+  && grep -qF -e "$(CURDIR)/$(BIN)/python" -e "$(realpath $(BIN))/python" $(BIN)/pip || echo anew)
+
+anew:
+	@python=$$(for each in python3 python3.13 python3.12 python3.11; do \
 	    "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	      && { echo "$$each"; break; }; done); \
 	  [ -n "$$python" ] || { echo "Conduit needs Python 3.11 or newer as python3" >&2; exit 1; }; \
 	  echo "Making $(VENV) with $$("$$python" --version)"; \
-	  "$$python" -m venv --clear $(VENV); }
+	  "$$python" -m venv --clear $(VENV)
+
+$(VENV)/.installed: pyproject.toml Makefile $(ANEW)
 	@# A fixed torch, where this machine has one to install: another release would move the numbers.
 	@$(PIP) "torch==2.13.0" 2>/dev/null || echo "torch 2.13.0 is not available here; going on without a fixed one"
 	$(PIP) -e ".[$(EXTRAS)]" $(SET)
