@@ -29,9 +29,9 @@ CONTRACTS: dict[str, dict[str, Any]] = {each["id"]: each for each in CONFIG["con
 # `importlib` finds the numbers that come with the package; what else it can do, a lint rule bans.
 PURE_VENDORS = {"numpy", "scipy", "pydantic", "pydantic_core", "typing_extensions"}
 PURE_STANDARD = {
-    "__future__", "collections", "dataclasses", "datetime", "decimal", "difflib", "enum",
-    "functools", "hashlib", "importlib", "json", "math", "operator", "re", "struct", "types",
-    "typing", "unicodedata", "zlib",
+    "__future__", "collections", "contextlib", "dataclasses", "datetime", "decimal", "difflib",
+    "enum", "functools", "hashlib", "importlib", "json", "math", "operator", "re", "struct",
+    "types", "typing", "unicodedata", "zlib",
 }  # fmt: skip
 PURE_ADAPTERS = {"conduit.catalogue.pricing": {"genai_prices"}}
 

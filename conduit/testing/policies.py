@@ -13,14 +13,19 @@ A policy is driven as in use, by a `Learner`. What the contract asks of the poli
 * all randomness comes from the generator that `select` is handed;
 * everything learned is a sum: `dump_row` and `dump_shared` return arrays that add up, `load_row`
   and `load_shared` add them; what does not add up goes into `dump_local`, as JSON;
-* `propensities` is the distribution of `select` for the same view, and both change nothing;
+* `propensities` is the distribution of `select` for the same view, whenever it is called, and both
+  change nothing;
+* what was returned stays as it was: no array of a prediction, a view or a dump is written again;
+* a leverage is a variance in units of one observation's, so one more of weight w at the same vector
+  makes l into l / (1 + w·l);
 * calls in flight show in the view's leverage and pulls where `counts_pending` is True.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,7 +34,8 @@ from numpy.typing import NDArray
 from conduit.core.errors import InvalidInput
 from conduit.core.events import Evidence, Outcome, Snapshot
 from conduit.core.models import ModelArm, Preferences
-from conduit.engines.bandits.base import PolicyFactory
+from conduit.engines.bandits.base import OUTPUTS, QUALITY, SPEND, PolicyFactory
+from conduit.engines.bandits.choices import LearnedChoice
 from conduit.engines.learner import Learner
 from conduit.testing.worlds import World
 
@@ -38,6 +44,7 @@ WORLD = World(quality=(0.5, 0.6, 0.7), tilt=(0.1, 0.0, -0.1), cost_usd=(0.001, 0
 DIM = WORLD.dim
 NAMES = WORLD.names[:3]
 AGREEMENT = 1e-9  # of sums that were added in another order, and of what follows from them
+SOME = (None, NAMES[:2], (NAMES[2], NAMES[0]))  # candidates: all, and some in either order
 
 BAD_VECTORS: list[Any] = [
     [1.0] * (DIM + 1), [1.0] * (DIM - 1), [], 1.0, [[1.0] * DIM], [float("nan")] * DIM,
@@ -66,6 +73,21 @@ def same_sums(one: Learner, other: Learner) -> None:
     x = WORLD.draw(1, seed=99).x[0]
     for mine, its in zip(one.expect(x).prediction, other.expect(x).prediction, strict=True):
         np.testing.assert_allclose(mine, its, AGREEMENT, AGREEMENT)
+
+
+class Reading(NamedTuple):
+    """What a choice says, and the numbers that it was made of, as copies."""
+
+    model: str
+    shares: NDArray[Any]
+    confidence: float
+    view: list[NDArray[Any]]
+
+
+def reading(choice: LearnedChoice) -> Reading:
+    """Read a choice."""
+    view = [part.copy() for part in choice.view]
+    return Reading(choice.model, choice.propensities.copy(), choice.confidence, view)
 
 
 class PolicyContract:
@@ -133,18 +155,83 @@ class PolicyContract:
 
     def test_propensities_are_those_of_the_choices(self, policy: str | PolicyFactory) -> None:
         """Propensities sum to one, and over many decisions models are chosen as often."""
-        learner = self.taught(policy, WORLD.outcomes(60, seed=4))
-        counts, sums, spread = np.zeros(3), np.zeros(3), np.zeros(3)
-        for x in WORLD.draw(600, seed=5).x:
-            choice = learner.decide(x)
-            shares = choice.propensities
-            assert shares.min() > 0.0
-            assert abs(shares.sum() - 1.0) < 1e-9
-            assert choice.propensity == shares[NAMES.index(choice.model)]
-            counts[NAMES.index(choice.model)] += 1
-            sums += shares
-            spread += shares * (1.0 - shares)
-        assert (np.abs(counts - sums) <= 4.5 * np.sqrt(spread) + 1.0).all(), (counts, sums)
+        for candidates in SOME:
+            learner = self.taught(policy, WORLD.outcomes(60, seed=4))
+            names = candidates or NAMES
+            counts, sums, spread = np.zeros((3, len(names)))
+            for x in WORLD.draw(600 if candidates is None else 300, seed=5).x:
+                choice = learner.decide(x, candidates=candidates)
+                shares = choice.propensities
+                assert shares.min() > 0.0
+                assert abs(shares.sum() - 1.0) < 1e-9
+                assert choice.propensity == shares[names.index(choice.model)]
+                counts[names.index(choice.model)] += 1
+                sums += shares
+                spread += shares * (1.0 - shares)
+            assert (np.abs(counts - sums) <= 4.5 * np.sqrt(spread) + 1.0).all(), (counts, sums)
+
+    def test_picking_changes_nothing(self, policy: str | PolicyFactory) -> None:
+        """The same view and generator pick the same model; what is seen and learned stays."""
+        learner = self.taught(policy, WORLD.outcomes(60, seed=15))
+        view, before = learner.decide(WORLD.draw(1, seed=3).x[0]).view, bits(learner)
+        seen = [part.copy() for part in view]
+        once, again = (
+            [learner.policy.select(view, np.random.default_rng(seed)) for seed in range(20)]
+            for _ in range(2)
+        )
+        assert once == again
+        shares = learner.policy.propensities(view).copy()
+        np.testing.assert_array_equal(learner.policy.propensities(view), shares)
+        for part, was in zip(view, seen, strict=True):
+            np.testing.assert_array_equal(part, was)
+        assert bits(learner) == before
+
+    def test_a_choice_says_later_what_it_said_at_once(self, policy: str | PolicyFactory) -> None:
+        """Propensities and confidence are those of the decision, whatever was learned since."""
+        early, late = (self.taught(policy, WORLD.outcomes(60, seed=15)) for _ in range(2))
+        told = WORLD.outcomes(60, seed=16)
+        at_once: list[Reading] = []
+        unread: list[LearnedChoice] = []
+        for k, outcome in enumerate(told):
+            candidates = SOME[k % len(SOME)]
+            at_once.append(reading(early.decide(outcome.x, candidates=candidates)))
+            unread.append(late.decide(outcome.x, candidates=candidates))
+            early.apply(outcome)
+            late.apply(outcome)
+        self._shake(late)
+        for now, choice in zip(at_once, unread, strict=True):
+            then = reading(choice)
+            assert then.model == now.model
+            np.testing.assert_allclose(then.shares, now.shares, AGREEMENT, AGREEMENT)
+            np.testing.assert_allclose(then.confidence, now.confidence, AGREEMENT, AGREEMENT)
+            for mine, its in zip(then.view, now.view, strict=True):
+                np.testing.assert_allclose(mine, its, AGREEMENT, AGREEMENT)
+
+    def test_what_was_returned_is_not_written_again(self, policy: str | PolicyFactory) -> None:
+        """A prediction and a snapshot stay as they were, whatever is asked and learned later."""
+        learner = self.taught(policy, WORLD.outcomes(60, seed=17))
+        x = WORLD.draw(1, seed=3).x[0]
+        snapshot, prediction = learner.snapshot(), learner.expect(x).prediction
+        data, parts = snapshot.to_bytes(), [part.copy() for part in prediction]
+        other = self.taught(policy, WORLD.outcomes(20, seed=23))
+        other.merge(snapshot)
+        for each in (learner, other):
+            self._shake(each)
+        assert snapshot.to_bytes() == data
+        for part, was in zip(prediction, parts, strict=True):
+            np.testing.assert_array_equal(part, was)
+
+    def _shake(self, learner: Learner) -> None:
+        """Have a learner do all that may change what it holds."""
+        drawn = WORLD.draw(20, seed=18)
+        for x in drawn.x:
+            learner.expect(x)
+        for outcome in WORLD.outcomes(120, seed=19):
+            learner.apply(outcome)
+        learner.fit(drawn.x, {name: drawn.quality[:, k] for k, name in enumerate(NAMES)})
+        learner.policy.discount(1, 0.5)
+        learner.remove_model(NAMES[0])
+        learner.add_model(ModelArm("new", quality=0.9))
 
     def test_a_burst_of_equals_is_spread(self, policy: str | PolicyFactory) -> None:
         """Without any outcome in between, models that are believed equal share a burst."""
@@ -207,13 +294,19 @@ class PolicyContract:
         assert merged.applied == whole.applied
 
     def test_many_outcomes_at_once_are_the_same_sums(self, policy: str | PolicyFactory) -> None:
-        """`fit` teaches what applying the outcomes one by one teaches."""
+        """`fit` teaches what applying the outcomes one by one teaches, whatever each weighs."""
         drawn = WORLD.draw(40, seed=10)
+        weights = np.random.default_rng(10).uniform(0.1, 3.0, drawn.quality.shape)
         fitted = self.learner(policy, change_detection=False)
         taught = fitted.fit(
             drawn.x,
             {
-                name: {"quality": drawn.quality[:, k], "cost_usd": drawn.cost_usd[:, k]}
+                name: {
+                    "quality": drawn.quality[:, k],
+                    "quality_weight": weights[:, k],
+                    "cost_usd": drawn.cost_usd[:, k],
+                    "latency_s": np.where(np.arange(40) % 3, drawn.latency_s[:, k], np.nan),
+                }
                 for k, name in enumerate(NAMES)
             },
         )
@@ -224,7 +317,9 @@ class PolicyContract:
                     name,
                     drawn.x[i],
                     quality=float(drawn.quality[i, k]),
+                    quality_weight=float(weights[i, k]),
                     cost_usd=float(drawn.cost_usd[i, k]),
+                    latency_s=float(drawn.latency_s[i, k]) if i % 3 else None,
                 )
                 for i in range(40)
                 for k, name in enumerate(NAMES)
@@ -232,6 +327,35 @@ class PolicyContract:
         )
         assert taught == 120
         same_sums(fitted, one_by_one)
+
+    def test_what_is_counted_is_what_was_told(self, policy: str | PolicyFactory) -> None:
+        """An outcome adds its weight to the counts of what it says, and to no other."""
+        learner = self.taught(policy, WORLD.outcomes(30, seed=20))
+        counts = learner.policy
+        seen, pulls, behind = counts.seen().copy(), counts.pulls().copy(), counts.behind().copy()
+        x = WORLD.draw(1, seed=3).x[0]
+        learner.apply(Outcome(NAMES[1], x, quality=0.5, quality_weight=2.0, latency_s=1.0))
+        np.testing.assert_allclose(counts.seen() - seen, [[0, 0, 0], [2, 0, 1], [0, 0, 0]], 1e-9)
+        np.testing.assert_allclose(counts.pulls() - pulls, [0, 2, 0], 1e-9)
+        np.testing.assert_allclose(counts.behind() - behind, [0, 2, 0], 1e-9)
+        assert (behind >= pulls).all()
+        noise = counts.noise()
+        assert noise.shape == (3, OUTPUTS)
+        assert np.isfinite(noise).all()
+        assert (noise >= 0.0).all()
+
+    def test_leverages_are_in_units_of_one_observation(self, policy: str | PolicyFactory) -> None:
+        """They are those of the prediction, and shrink by what an outcome says of each output."""
+        learner = self.taught(policy, WORLD.outcomes(12, seed=21))
+        x = WORLD.draw(1, seed=3).x[0].astype(np.float64)
+        before = learner.policy.leverages(x).copy()
+        assert before.shape == (OUTPUTS, 3)
+        np.testing.assert_allclose(before[QUALITY], learner.policy.predict(x).leverage, 1e-6)
+        learner.apply(Outcome(NAMES[0], x, quality=0.5, quality_weight=2.0, cost_usd=0.001))
+        wanted = before.copy()
+        for output, weight in ((QUALITY, 2.0), (SPEND, 1.0)):
+            wanted[output, 0] /= 1.0 + weight * before[output, 0]
+        np.testing.assert_allclose(learner.policy.leverages(x), wanted, rtol=0.02)
 
     def test_a_revision_replaces_what_it_revises(self, policy: str | PolicyFactory) -> None:
         """A first guess that is revised leaves nothing behind but the later, stronger opinion."""
@@ -281,17 +405,36 @@ class PolicyContract:
             np.testing.assert_allclose(mine, its, AGREEMENT, AGREEMENT)
         assert self.served(restored, 100, seed=2) == self.served(learner, 100, seed=2)
 
+    def test_where_a_price_changed_spend_is_learned_anew(self, policy: str | PolicyFactory) -> None:
+        """What was learned of a model's spend in other units is left out, and nothing else is."""
+        learner = self.taught(policy, WORLD.outcomes(100, seed=22))
+        priced = replace(WORLD.models[0], input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
+        models = [priced, *WORLD.models[1:]]
+        restored = Learner.restore(Snapshot.from_bytes(bits(learner)), models, policy=policy)
+        wanted = learner.policy.seen().copy()
+        wanted[0, SPEND] = 0.0
+        np.testing.assert_allclose(restored.policy.seen(), wanted, AGREEMENT, AGREEMENT)
+        x = WORLD.draw(1, seed=3).x[0]
+        known, was = restored.expect(x).prediction, learner.expect(x).prediction
+        spend = was.spend.copy()
+        spend[0] = self.learner(policy, models=models).expect(x).prediction.spend[0]
+        np.testing.assert_allclose(known.spend, spend, AGREEMENT, AGREEMENT)
+        np.testing.assert_allclose(known.latency_s, was.latency_s, AGREEMENT, AGREEMENT)
+        np.testing.assert_allclose(known.quality, was.quality, AGREEMENT, AGREEMENT)
+
     def test_what_a_change_forgets_stays_forgotten(self, policy: str | PolicyFactory) -> None:
-        """Discounted evidence weighs less, and a restart does not bring it back."""
+        """Discounted evidence of quality weighs less, none else, and a restart keeps it so."""
         learner = self.taught(policy, WORLD.outcomes(100, seed=13))
         x = WORLD.draw(1, seed=3).x[0]
-        known = learner.policy.leverages(x)[0].copy()
+        known, expected = learner.policy.leverages(x).copy(), learner.expect(x).prediction
         learner.policy.discount(0, 0.1)
-        less = learner.policy.leverages(x)[0]
-        assert less[0] > 1.5 * known[0]
-        np.testing.assert_allclose(less[1:], known[1:])
+        less = learner.policy.leverages(x)
+        assert less[QUALITY, 0] > 1.5 * known[QUALITY, 0]
+        np.testing.assert_allclose(less[QUALITY, 1:], known[QUALITY, 1:])
+        np.testing.assert_allclose(less[SPEND:], known[SPEND:])
+        np.testing.assert_allclose(learner.expect(x).prediction.costs, expected.costs)
         restored = Learner.restore(Snapshot.from_bytes(bits(learner)), learner.arms, policy=policy)
-        np.testing.assert_allclose(restored.policy.leverages(x)[0], less, rtol=1e-9)
+        np.testing.assert_allclose(restored.policy.leverages(x), less, rtol=1e-9)
 
     @pytest.mark.parametrize("x", BAD_VECTORS, ids=lambda x: str(x)[:20])
     def test_a_refused_vector_changes_nothing(self, policy: str | PolicyFactory, x: Any) -> None:
