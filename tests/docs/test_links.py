@@ -45,3 +45,11 @@ def test_the_api_page_has_every_public_name() -> None:
         n for n in conduit.__all__ if n != "__version__" and f"::: conduit.{n}\n" not in text
     ]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda p: p.stem
+)
+def test_a_decision_is_read_at_a_glance(page: Path) -> None:
+    """It has 30 lines at most, as CONTRIBUTING.md says."""
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 30
