@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from conduit.core.models import Preferences
 
 Floats = NDArray[np.float64]
+MOST_WEIGHT = 1e12  # of cost beside quality: more would be all that counts, and overflow
 
 
 def penalty(

@@ -190,6 +190,7 @@ WRONG: list[Callable[[Learner], object]] = [
     lambda one: one.decide(X, candidates=5),  # type: ignore[arg-type]
     lambda one: one.decide(X, candidates=[["small"]]),  # type: ignore[list-item]
     lambda one: one.decide(X, saved_usd=["small"]),  # type: ignore[arg-type]
+    lambda one: one.decide(X, cost_weight=-1e300),
     lambda one: one.add_model("another"),  # type: ignore[arg-type]
     lambda one: one.park(5),  # type: ignore[arg-type]
     lambda one: one.merge(one.snapshot().to_bytes()),  # type: ignore[arg-type]
@@ -233,6 +234,14 @@ def test_a_calibration_teaches_what_single_outcomes_teach() -> None:
     one_by_one.settle()
     one, other = (each.expect([1.0, 1.0, 0.5]).prediction for each in (at_once, one_by_one))
     np.testing.assert_allclose(one.quality, other.quality, atol=1e-12)
+
+
+def test_what_is_masked_is_unknown() -> None:
+    """A masked array hides numbers that nobody meant."""
+    quality = np.ma.array([1.0, 0.0, 1.0], mask=[False, True, False])
+    learner = Learner(TWO, 1, seed=0)
+    assert learner.fit([[1.0]] * 3, {"a": quality}) == 2
+    assert learner.policy.pulls()[0] == 2.0
 
 
 def test_names_of_models_are_plain_strings() -> None:

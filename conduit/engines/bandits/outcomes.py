@@ -161,6 +161,8 @@ def _column(value: ArrayLike | None, n: int, name: str) -> Floats:
         if given.dtype.kind not in "fiuO":
             raise TypeError(f"got {given.dtype}")
         column = given.astype(np.float64)  # None is unknown too
+        if isinstance(value, np.ma.MaskedArray):
+            column[np.ma.getmaskarray(value)] = np.nan
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"{name} must be {wanted}", field=name, expected=wanted) from error
     known = column[~np.isnan(column)]
