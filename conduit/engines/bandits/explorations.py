@@ -12,14 +12,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from conduit.engines.bandits import beta
 from conduit.engines.bandits.base import Floats, View
-from conduit.engines.bandits.normal import probability_of_best
+from conduit.engines.bandits.normal import LEAST_SD, probability_of_best
 
 ENOUGH = 10.0  # observations behind an arm: with fewer it is hardly known
 LEAST = 1e-3  # observations: the draw of an arm of which nothing is known stays finite
+MOST = 1e6  # observations: the draw of an arm that is known better still scatters
 ANSWERS = 10.0  # more of an arm, that the worth of one is reckoned by (docs/decisions/0011)
 FAMILIAR = 30.0  # outcomes of an arm after which one more is worth half
 TYPICAL_NOISE = 0.45  # of an answer that is right or wrong: v is said for it
+HUGE = 1e3  # utility: beyond it a draw would lose digits that matter
 FEW = 12  # arms: more are drawn faster by arrays
 TIE = 1e-9  # closer scores are equal: rounding must not decide, before a restart or after
 
@@ -43,6 +46,11 @@ def best_shares(scores: Floats) -> Floats:
     """Return the distribution of `pick_best`."""
     tied = scores >= scores.max() - TIE
     return np.asarray(tied / tied.sum())
+
+
+def dearer(view: View) -> Floats:
+    """Return what is taken off beyond the least: of huge penalties the differences count alone."""
+    return np.asarray(view.penalty - view.penalty.min())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,7 @@ class NormalThompson:
     ahead: float = 0.0
 
     def _mean(self, view: View) -> Floats:
-        utility = view.quality - view.penalty
+        utility = view.quality - dearer(view)
         if not self.ahead or utility.size == 1:
             return utility
         worth = worth_of_an_answer(view, utility)
@@ -157,6 +165,7 @@ class NormalThompson:
         if min(view.behind.tolist()) < ENOUGH:
             beyond = np.maximum(1.0 / np.maximum(view.behind, LEAST) - 1.0 / ENOUGH, 0.0)
             sd = np.sqrt(sd * sd + (self.wide_v * beyond * beyond) ** 2)
+        sd += LEAST_SD
         return sd
 
     def select(self, view: View, rng: np.random.Generator) -> int:
@@ -172,11 +181,14 @@ class NormalThompson:
     def _scores_of_few(self, view: View, draws: Sequence[float]) -> list[float]:
         """Return `_mean` + `_sd`·draw, number by number: for five arms twice as fast as arrays."""
         utility = (view.quality - view.penalty).tolist()
+        ranked = sorted(utility)
+        if abs(ranked[-1]) > HUGE:
+            utility = (view.quality - dearer(view)).tolist()
+            ranked = sorted(utility)
         rows = zip(
             utility, view.leverage.tolist(), view.noise.tolist(), view.pulls.tolist(),
             view.behind.tolist(), draws, strict=True,
         )  # fmt: skip
-        ranked = sorted(utility)
         first, second = ranked[-1], ranked[-2:][0]
         leader = utility.index(first)
         ahead = self.ahead * FAMILIAR if len(utility) > 1 else 0.0
@@ -186,7 +198,7 @@ class NormalThompson:
             if behind < ENOUGH:
                 beyond = 1.0 / max(behind, LEAST) - 1.0 / ENOUGH
                 sd = math.hypot(sd, self.wide_v * beyond * beyond)
-            score = mean + sd * draw
+            score = mean + (sd + LEAST_SD) * draw
             if ahead:
                 gap = first - (second if k == leader else mean)
                 score += _gain(gap, h, noise, math) * ahead / (FAMILIAR + pulls)
@@ -203,31 +215,17 @@ class BetaThompson:
     """A draw of each arm's quality from its Beta posterior (fractional), less its penalty."""
 
     def select(self, view: View, rng: np.random.Generator) -> int:
-        """Pick the greatest draw."""
-        a, b = _beta_parameters(view)
-        return int((rng.beta(a, b) - view.penalty).argmax())
+        """Pick the greatest draw; ties are broken at random."""
+        return pick_best(beta.steps(rng.beta(*_beta_parameters(view)), dearer(view)), rng)
 
     def propensities(self, view: View) -> Floats:
-        """Return the probability of each pick, by quadrature over the quality scale."""
-        from scipy.special import betainc
-
-        a, b = _beta_parameters(view)
-        if a.size == 1:
-            return np.ones(1)
-        low, high = -float(view.penalty.max()), 1.0 - float(view.penalty.min())
-        grid = np.linspace(low, high, 2001)
-        cdf = betainc(a[:, None], b[:, None], np.clip(grid + view.penalty[:, None], 0.0, 1.0))
-        middle = 0.5 * (cdf[:, 1:] + cdf[:, :-1])
-        p = np.empty(a.size)
-        for k in range(a.size):
-            others = np.delete(middle, k, axis=0).prod(axis=0)
-            p[k] = float(np.diff(cdf[k]) @ others)
-        return np.asarray(p / p.sum())
+        """Return the probability of each pick, by quadrature."""
+        return beta.probability_of_best(*_beta_parameters(view), dearer(view))
 
 
 def _beta_parameters(view: View) -> tuple[Floats, Floats]:
-    mean = np.clip(view.quality, 1e-6, 1.0 - 1e-6)
-    strength = np.maximum(view.strength, 1e-3)
+    mean = np.minimum(np.maximum(view.quality, 1e-6), 1.0 - 1e-6)
+    strength = np.minimum(np.maximum(view.strength, LEAST), MOST)
     return mean * strength, (1.0 - mean) * strength
 
 

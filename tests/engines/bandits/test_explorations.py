@@ -59,6 +59,14 @@ VIEWS = [
     view_of([0.5, 0.5, 0.5]),
     view_of([0.9, 0.9, 0.2], [1.0, 1.0, 1.0]),
     view_of([1.2, -0.1], leverage=[0.5, 0.5]),  # a regression may leave [0, 1]
+    view_of([0.7, 0.69, 0.7], [1.0, 1.0, 1e3], [0.002] * 3, weight=1e3),  # one is far dearer
+    view_of([0.6, 0.59, 0.7], [1.0, 1.0, 2.0], [0.01] * 3, weight=2e17),  # all but beyond digits
+    view_of([0.5, 0.51, 0.9], [1.0, 1.0, 0.5], weight=-1e6),  # money that is left has no use
+    view_of([0.5, 1.0, 0.5], leverage=[1e3, 1e3, 1.0], behind=[1e-3, 1e-3, 1.0]),  # never asked
+    view_of([0.5, 0.8, 0.5], [1.0, 0.1, 1.0], [1e3] * 3, behind=[1e-3] * 3),
+    view_of([0.6, 0.6 + 1e-4, 0.5], leverage=[1e-9, 1e-12, 1e3], behind=[1e9, 1e12, 1e-3]),
+    view_of([0.1 + 0.2, 0.3], leverage=[1e-12, 1e-12]),  # equal, but for rounding
+    view_of([0.0, 1e-7, 0.0], [0.5, 1.0, 0.5], leverage=[1e-3, 1e-6, 0.1], weight=1e-6),
 ]  # fmt: skip
 
 
@@ -74,6 +82,42 @@ def test_picks_are_as_frequent_as_propensities_say(rule: Exploration, view: View
     often = np.bincount(picks, minlength=shares.size) / picks.size
     tolerance = 4.5 * np.sqrt(shares * (1.0 - shares) / picks.size) + 5e-4
     assert (np.abs(often - shares) <= tolerance).all(), (often, shares)
+
+
+def any_view(rng: np.random.Generator) -> View:
+    """Return a view of any scale: what is expected, what it costs and how well it is known."""
+    k = int(rng.choice([2, 3, 5, FEW + 3]))
+    quality = np.clip(rng.random() + rng.normal(0.0, 10.0 ** rng.uniform(-4, 0), k), 0.0, 1.0)
+    penalty = rng.exponential(size=k) * 10.0 ** rng.uniform(-9, rng.choice([0, 3, 36]))
+    penalty[rng.random(k) < rng.choice([0.0, 0.5, 1.0])] = penalty.min()
+    behind = 10.0 ** rng.uniform(-3, rng.choice([-2, 1, 3, 12]), k)
+    noise = 10.0 ** rng.uniform(-3, 0, k)
+    pulls = behind * rng.integers(0, 2, k)
+    return View(quality, penalty, penalty, 1.0 / behind, pulls, behind, noise)
+
+
+@pytest.mark.parametrize(
+    "rule", [NormalThompson(0.05, 1.75, 60.0), NormalThompson(0.0), BetaThompson()], ids=str
+)
+def test_draws_are_as_frequent_as_propensities_say_at_any_scale(rule: Exploration) -> None:
+    """Of 30 views of any scale none is picked from but by its propensities."""
+    for seed in range(30):
+        view, rng = any_view(np.random.default_rng(seed)), np.random.default_rng(1000 + seed)
+        shares = rule.propensities(view)
+        picks = np.array([rule.select(view, rng) for _ in range(2_000)])
+        often = np.bincount(picks, minlength=shares.size) / picks.size
+        tolerance = 4.5 * np.sqrt(shares * (1.0 - shares) / picks.size) + 1e-3
+        assert (np.abs(often - shares) <= tolerance).all(), (seed, often, shares)
+
+
+@given(st.integers(0, 2**32))
+def test_propensities_are_a_distribution_at_any_scale(seed: int) -> None:
+    """Whatever the scales, propensities are numbers from 0 to 1 that sum to one."""
+    view = any_view(np.random.default_rng(seed))
+    for rule in RULES:
+        shares = rule.propensities(view)
+        assert shares.sum() == pytest.approx(1.0, abs=1e-9)
+        assert 0.0 <= shares.min() <= shares.max() <= 1.0 + 1e-9
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -134,13 +178,13 @@ def test_where_answers_scatter_less_the_draw_is_narrower() -> None:
     st.integers(0, 2**32),
 )  # fmt: skip
 def test_few_arms_are_drawn_as_many_are(arms: list[tuple[float, ...]], seed: int) -> None:
-    """Number by number or by arrays, the same draws make the same scores."""
+    """Number by number or by arrays, the same draws make the same scores, but for a constant."""
     quality, penalty, leverage, pulls, noise, scored = map(np.array, zip(*arms, strict=True))
     zeros, behind = np.zeros(len(arms)), pulls + 30.0 * scored
     view = View(quality, penalty, zeros, leverage, pulls, behind, noise)
     rule = NormalThompson(0.05, 1.75, 60.0)
     draws = np.random.default_rng(seed).standard_normal(len(arms))
-    scores = draws * rule._sd(view) + rule._mean(view)
+    scores = draws * rule._sd(view) + rule._mean(view) - view.penalty.min()
     np.testing.assert_allclose(rule._scores_of_few(view, draws.tolist()), scores, atol=1e-9)
     picked = rule.select(view, np.random.default_rng(seed))
     assert scores[picked] == pytest.approx(scores.max(), abs=1e-9)

@@ -53,3 +53,26 @@ def test_equals_share() -> None:
     """Constants that are equal share; a lesser one has nothing."""
     found = probability_of_best(np.array([0.5, 0.5, 0.4]), np.zeros(3))
     np.testing.assert_allclose(found, [0.5, 0.5, 0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("far", [1.0, 60.0, 1e6, 1e30])
+def test_those_that_are_far_behind_change_nothing(far: float) -> None:
+    """Two that compete are as often the greatest, however far the third is behind and scattered."""
+    near, sd = np.array([0.01, 0.0]), np.array([0.004, 0.008])
+    found = probability_of_best(np.array([*near, -far]), np.array([*sd, 1e-3 * far]))
+    assert found[0] == pytest.approx(exact_ndtr(0.01 / np.hypot(*sd)), abs=1e-5)
+    assert found[2] == 0.0
+
+
+def test_two_that_are_known_and_one_that_may_be_anywhere() -> None:
+    """Beside an arm that scatters a million times as widely, two known ones are told apart."""
+    found = probability_of_best(np.array([0.01, 0.0, -1e5]), np.array([0.004, 0.008, 1e5]))
+    below = exact_ndtr(1.0)
+    assert found[0] == pytest.approx(below * exact_ndtr(0.01 / np.hypot(0.004, 0.008)), abs=1e-5)
+    assert found[2] == pytest.approx(1.0 - below, abs=1e-5)
+
+
+def test_equals_share_however_far_from_0() -> None:
+    """Constants that are equal share where a unit is less than the last digit, too."""
+    found = probability_of_best(np.full(3, -1e17), np.full(3, 0.01))
+    np.testing.assert_allclose(found, 1.0 / 3.0, atol=1e-9)
