@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import ConfigurationError, unknown_name
+from conduit.core.errors import ConfigurationError, InvalidInput, unknown_name
 from conduit.engines.bandits.base import (
     QUALITY,
     ArmPrior,
@@ -39,6 +39,9 @@ from conduit.engines.bandits.explorations import (
     UpperBound,
 )
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
 )
@@ -49,12 +52,22 @@ UCB1_C = 0.1
 EPSILON = 0.1
 SWITCH_AFTER = 100  # outcomes before the hybrid trusts its contextual half
 ENTRY_POINTS = "conduit.policies"
+FACTORY = "a callable that takes the number of features and returns a policy"
 
 
 class BanditPolicy:
-    """A policy made of two halves; the named ones below are this with their halves chosen."""
+    """A policy made of two halves; the named ones below are this with their halves chosen.
+
+    What is learned is kept under the policy's `name`: a class without one bears its own.
+    """
 
     name = "bandit"
+
+    def __init_subclass__(cls) -> None:
+        """Name the class, unless it or the policy that it is a kind of has a name."""
+        super().__init_subclass__()
+        if cls.name == BanditPolicy.name:
+            cls.name = cls.__name__
 
     def __init__(self, dim: int, estimates: ArmMeans | RidgeArms, exploration: Exploration) -> None:
         """Start without rows."""
@@ -379,7 +392,20 @@ POLICIES: dict[str, PolicyFactory] = {
 
 
 def register_policy(name: str, factory: PolicyFactory) -> None:
-    """Make a policy known by name; a name that is taken is refused."""
+    """Make a policy known by name; a name that is ours or registered is refused.
+
+    One that an installed package brings under the name gives way, as it does to ours.
+    """
+    if not isinstance(name, str) or not name:
+        expected = "a string that is not empty"
+        raise InvalidInput(f"name must be {expected}", field="name", expected=expected, value=name)
+    if not callable(factory):
+        raise InvalidInput(
+            f"factory must be {FACTORY}, got {type(factory).__name__}",
+            field="factory",
+            expected=FACTORY,
+            value=factory,
+        )
     if name in POLICIES:
         raise ConfigurationError(
             f"a policy named {name!r} exists already", field="bandit_algorithm"
@@ -388,16 +414,37 @@ def register_policy(name: str, factory: PolicyFactory) -> None:
 
 
 def create_policy(policy: str | PolicyFactory, dim: int) -> Policy:
-    """Return a policy without rows, by name (ours, a registered or an installed one) or factory."""
+    """Return a policy without rows, by name (ours, a registered or an installed one) or factory.
+
+    One that is made by name bears it: what it learns is restored by the same factory.
+    """
     if not isinstance(policy, str):
-        return policy(dim)
+        return _made(policy, dim)
     factory = POLICIES.get(policy) or _installed(policy)
     if factory is None:
         raise ConfigurationError(
             unknown_name("policy", policy, sorted({*POLICIES, *_installed_names()})),
             field="bandit_algorithm",
         )
-    return factory(dim)
+    made = _made(factory, dim)
+    if made.name != policy:
+        made.name = policy
+    return made
+
+
+def _made(factory: PolicyFactory, dim: int) -> Policy:
+    if not callable(factory):
+        raise ConfigurationError(
+            f"bandit_algorithm must be a policy's name or {FACTORY}, got {type(factory).__name__}",
+            field="bandit_algorithm",
+        )
+    made = factory(dim)
+    if not isinstance(getattr(made, "name", None), str):
+        raise ConfigurationError(
+            f"bandit_algorithm must make a policy that has a name, made {type(made).__name__}",
+            field="bandit_algorithm",
+        )
+    return made
 
 
 def name_of(made: str | PolicyFactory, policy: Policy) -> str | None:
@@ -418,9 +465,24 @@ def _installed(name: str) -> PolicyFactory | None:
 
     for entry in entry_points(group=ENTRY_POINTS):
         if entry.name == name:
-            factory: PolicyFactory = entry.load()
-            return factory
+            return _loaded(entry)
     return None
+
+
+def _loaded(entry: EntryPoint) -> PolicyFactory:
+    """Return the factory that an entry point names, or raise ConfigurationError naming it."""
+    found = f"the entry point {entry.name} = {entry.value} of {ENTRY_POINTS}"
+    try:
+        factory: PolicyFactory = entry.load()
+    except Exception as error:  # whatever the package's modules raise
+        raise ConfigurationError(
+            f"{found} does not load: {type(error).__name__}: {error}", field="bandit_algorithm"
+        ) from error
+    if not callable(factory):
+        raise ConfigurationError(
+            f"{found} must be {FACTORY}, not {type(factory).__name__}", field="bandit_algorithm"
+        )
+    return factory
 
 
 __all__ = [
