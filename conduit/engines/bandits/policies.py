@@ -40,7 +40,7 @@ from conduit.engines.bandits.explorations import (
 )
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint  # noqa: TID251  for its name alone
 
 THOMPSON_V = (
     0.05  # sd of a draw per unit of leverage; more explores too much (benchmarks/learning.py)
