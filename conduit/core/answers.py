@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from conduit.core.decisions import RoutingDecision
-from conduit.core.errors import InvalidInput, optional_finite, unknown_name
+from conduit.core.errors import (
+    InvalidInput,
+    hold_counts,
+    hold_numbers,
+    hold_strings,
+    optional_finite,
+    unknown_name,
+)
 
 T = TypeVar("T")
 
@@ -30,16 +37,11 @@ class Feedback:
 
     def __post_init__(self) -> None:
         """Refuse ratings out of range, and feedback that says nothing."""
-        optional_finite(self.quality_score, "quality_score", low=0.0, high=1.0)
-        optional_finite(self.user_rating, "user_rating", low=1.0, high=5.0)
-        optional_finite(self.given_at, "given_at", low=0.0)
-        if self.met_expectations is not None and not isinstance(self.met_expectations, bool):
-            raise InvalidInput(
-                "met_expectations must be True, False or None",
-                field="met_expectations",
-                expected="True, False or None",
-                value=self.met_expectations,
-            )
+        hold_numbers(self, ("quality_score",), low=0.0, high=1.0)
+        hold_numbers(self, ("user_rating",), low=1.0, high=5.0)
+        hold_numbers(self, ("given_at",), low=0.0)
+        hold_strings(self, ("comments", "feedback_id", "user_id", "source"))
+        _truth_or_unknown(self.met_expectations, "met_expectations")
         if (
             self.quality_score is None
             and self.user_rating is None
@@ -65,6 +67,12 @@ class Feedback:
         return quality
 
 
+def _truth_or_unknown(value: object, field: str) -> None:
+    if value is not None and not isinstance(value, bool):
+        wanted = "True, False or None"
+        raise InvalidInput(f"{field} must be {wanted}", field=field, expected=wanted, value=value)
+
+
 def quality_of(
     quality_score: float | None = None,
     user_rating: float | None = None,
@@ -86,6 +94,9 @@ def quality_of(
     return None
 
 
+_MEASURED = ("value", "cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImplicitFeedback:
     """What a call showed by itself: how it ended, what it took, what quality it hints at."""
@@ -103,11 +114,11 @@ class ImplicitFeedback:
     given_at: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
-        optional_finite(self.quality, "quality", low=0.0, high=1.0)
-        optional_finite(self.weight, "weight", low=0.0, high=1.0)
-        for name in ("value", "cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at"):
-            optional_finite(getattr(self, name), name, low=0.0)
+        """Refuse numbers out of range, and a signal that is no name."""
+        hold_strings(self, ("signal",), required=True)
+        hold_strings(self, ("error", "feedback_id"))
+        hold_numbers(self, ("quality", "weight"), low=0.0, high=1.0)
+        hold_numbers(self, _MEASURED, low=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +137,15 @@ class Response:
     validation_retries: int = 0
     tool_calls: int = 0
     tool_failures: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse measurements and counts that are none; what is held is plain."""
+        hold_strings(self, ("model",), required=True)
+        hold_strings(self, ("text", "finish_reason"))
+        hold_numbers(self, ("cost_usd", "latency_s", "time_to_first_token_s"), low=0.0)
+        hold_counts(self, ("input_tokens", "output_tokens"))
+        hold_counts(self, ("validation_retries", "tool_calls", "tool_failures"), required=True)
+        _truth_or_unknown(self.output_valid, "output_valid")
 
     @property
     def cost(self) -> float | None:

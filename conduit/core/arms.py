@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from conduit.core.errors import InvalidInput, optional_finite
+from conduit.core.errors import InvalidInput, hold_counts, hold_numbers, hold_strings
 
+_AMOUNTS = (
+    "input_usd_per_mtok", "output_usd_per_mtok", "quality_observations", "latency_s",
+    "output_tokens",
+)  # fmt: skip
 MOST = 1e12  # dollars per million tokens, seconds, tokens: beyond it sums lose their digits
 
 
@@ -26,14 +30,13 @@ class ModelArm:
     model: Any = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse an empty id and numbers out of range."""
+        """Refuse an empty id and numbers out of range; what is held is plain."""
         if not isinstance(self.id, str) or not self.id.strip():
             raise InvalidInput("a model needs an id", field="id", expected="a non-empty string")
-        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "latency_s", "output_tokens"):
-            optional_finite(getattr(self, name), name, low=0.0, high=MOST)
-        optional_finite(self.quality, "quality", low=0.0, high=1.0)
-        optional_finite(self.quality_observations, "quality_observations", low=0.0, high=MOST)
-        optional_finite(self.context_window, "context_window", low=1)
+        hold_strings(self, ("id", "base_url"))
+        hold_numbers(self, _AMOUNTS, low=0.0, high=MOST)
+        hold_numbers(self, ("quality",), low=0.0, high=1.0)
+        hold_counts(self, ("context_window",), low=1)
 
     @property
     def provider(self) -> str | None:

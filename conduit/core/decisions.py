@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from conduit.core.errors import hold_numbers, hold_strings
 from conduit.core.queries import Preferences
 from conduit.core.vectors import QueryFeatures
 
@@ -23,6 +24,14 @@ class ModelEstimate:
     latency_sd: float | None
     utility: float
     propensity: float
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range; what is held is plain."""
+        hold_strings(self, ("model",), required=True)
+        hold_numbers(self, ("quality", "propensity"), low=0.0, high=1.0, required=True)
+        hold_numbers(self, ("quality_sd",), low=0.0, required=True)
+        hold_numbers(self, ("utility",), required=True)
+        hold_numbers(self, ("cost_usd", "cost_sd", "latency_s", "latency_sd"), low=0.0)
 
 
 class Choice(Protocol):

@@ -223,12 +223,7 @@ def finite(
     value: object, field: str, *, low: float | None = None, high: float | None = None
 ) -> float:
     """Return the value as a float within [low, high], or raise InvalidInput naming the field."""
-    if isinstance(value, bool) or (not isinstance(value, _REAL) and not _is_numpy_real(value)):
-        raise _out_of_range(value, field, type(value).__name__, low, high)
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except OverflowError:  # an integer of more than 308 digits
-        number = math.inf
+    number = value if type(value) is float else _as_float(value, field, low, high)
     if (
         not math.isfinite(number)
         or (low is not None and number < low)
@@ -238,7 +233,29 @@ def finite(
     return number
 
 
+def whole(value: object, field: str, *, low: float | None = None, high: float | None = None) -> int:
+    """Return the value as an int within [low, high], or raise InvalidInput naming the field."""
+    if not finite(value, field, low=low, high=high).is_integer():
+        raise InvalidInput(
+            f"{field} must be a whole number, got {value!r}",
+            field=field,
+            expected="a whole number",
+            value=value,
+        )
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
 _REAL = (int, float)
+
+
+def _as_float(value: object, field: str, low: float | None, high: float | None) -> float:
+    """Return a number of Python's or numpy's as a plain float; refuse anything else."""
+    if isinstance(value, bool) or (not isinstance(value, _REAL) and not _is_numpy_real(value)):
+        raise _out_of_range(value, field, type(value).__name__, low, high)
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
 
 
 def _out_of_range(
@@ -257,14 +274,57 @@ def optional_finite(
     return None if value is None else finite(value, field, low=low, high=high)
 
 
-def optional_string(value: object, field: str) -> None:
-    """Refuse what is neither None nor a string with an InvalidInput that names the field."""
-    if value is not None and not isinstance(value, str):
+def string(value: object, field: str) -> str:
+    """Return the value as a plain string, or raise InvalidInput naming the field."""
+    if not isinstance(value, str):
         raise InvalidInput(
             f"{field} must be a string, got {type(value).__name__}",
             field=field,
             expected="a string",
         )
+    return value if type(value) is str else str.__str__(value)  # str() of an enum is its label
+
+
+LARGEST = math.nextafter(math.inf, 0.0)
+MOST_EXACT = 2**53  # counts below it are floats as well, digit for digit
+
+
+def hold_numbers(
+    made: object,
+    names: Sequence[str],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    required: bool = False,
+) -> None:
+    """Make fields of a frozen value plain floats within [low, high], or None if not required."""
+    least, most = -LARGEST if low is None else low, LARGEST if high is None else high
+    for name in names:
+        value = getattr(made, name)
+        if type(value) is float and least <= value <= most:
+            continue
+        if value is not None or required:
+            object.__setattr__(made, name, finite(value, name, low=low, high=high))
+
+
+def hold_counts(
+    made: object, names: Sequence[str], *, low: int = 0, required: bool = False
+) -> None:
+    """Make fields of a frozen value plain ints of at least `low`, or None if not required."""
+    for name in names:
+        value = getattr(made, name)
+        if type(value) is int and low <= value <= MOST_EXACT:
+            continue
+        if value is not None or required:
+            object.__setattr__(made, name, whole(value, name, low=low))
+
+
+def hold_strings(made: object, names: Sequence[str], *, required: bool = False) -> None:
+    """Make fields of a frozen value plain strings, or None if not required."""
+    for name in names:
+        value = getattr(made, name)
+        if type(value) is not str and (value is not None or required):
+            object.__setattr__(made, name, string(value, name))
 
 
 def _range_words(low: float | None, high: float | None) -> str:
@@ -284,7 +344,7 @@ def _is_numpy_real(value: object) -> bool:
 
 def known_fields(cls: type, values: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return the values as keyword arguments of a dataclass, or name the one it does not have."""
-    known = [f.name for f in fields(cls)]
+    known = [f.name for f in fields(cls) if f.init]
     for name in values:
         if name not in known:
             raise InvalidInput(

@@ -13,11 +13,21 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import IncompatibleState, InvalidInput, finite, optional_finite
+from conduit.core.errors import (
+    IncompatibleState,
+    InvalidInput,
+    finite,
+    hold_counts,
+    hold_numbers,
+    hold_strings,
+    string,
+    whole,
+)
 from conduit.core.models import Vector, as_vector
 
 SNAPSHOT_MAGIC = b"CSN1"
 Arrays = Mapping[str, NDArray[Any]]
+Estimates = Mapping[str, Mapping[str, float | None]]
 T = TypeVar("T")
 
 # More than one call takes: such a number is in wrong units (nanoseconds, micro-dollars), and its
@@ -79,11 +89,15 @@ class Evidence:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range; a failed call is quality 0 unless told otherwise."""
-        if self.error is not None and self.quality is None:
-            object.__setattr__(self, "quality", 0.0)
+        if self.error is not None:
+            _know_error(self, self.error)
         _check_numbers(self)
         if type(self.given_at) is not float or not math.isfinite(self.given_at):
-            finite(self.given_at, "given_at")
+            object.__setattr__(self, "given_at", finite(self.given_at, "given_at"))
+        if type(self.rank) is not int:
+            object.__setattr__(self, "rank", whole(self.rank, "rank"))
+        if type(self.key) is not str:
+            object.__setattr__(self, "key", string(self.key, "key"))
 
     def strength(self) -> tuple[bool, int, float, float, str, float]:
         """Return what decides between two opinions of one call, in any order of arrival."""
@@ -132,35 +146,30 @@ _evidence = unchecked(Evidence)
 
 
 def _check_numbers(said: Evidence | Outcome) -> None:
-    """Refuse numbers out of range."""
+    """Refuse numbers out of range; what is held is plain."""
     # The log makes some of these for every row it reads: a float within its range is let through
     # by one comparison.
     weight = said.quality_weight
     if type(weight) is not float or not 0.0 <= weight <= MOST_RATING_WEIGHT:
-        finite(weight, "quality_weight", low=0.0, high=MOST_RATING_WEIGHT)
+        hold_numbers(said, ("quality_weight",), low=0.0, high=MOST_RATING_WEIGHT, required=True)
     if type(said.lift) is not float or not -MOST_LIFT <= said.lift <= MOST_LIFT:
-        finite(said.lift, "lift", low=-MOST_LIFT, high=MOST_LIFT)
-    _check(said.quality, "quality", 1.0)
-    _check(said.cost_usd, "cost_usd", MOST_USD)
-    _check(said.latency_s, "latency_s", MOST_SECONDS)
-    _check(said.input_tokens, "input_tokens", MOST_TOKENS)
-    _check(said.output_tokens, "output_tokens", MOST_TOKENS)
+        hold_numbers(said, ("lift",), low=-MOST_LIFT, high=MOST_LIFT, required=True)
+    _check(said, said.quality, "quality", 1.0)
+    _check(said, said.cost_usd, "cost_usd", MOST_USD)
+    _check(said, said.latency_s, "latency_s", MOST_SECONDS)
+    _check(said, said.input_tokens, "input_tokens", MOST_TOKENS)
+    _check(said, said.output_tokens, "output_tokens", MOST_TOKENS)
 
 
-def _check(value: float | None, name: str, most: float) -> None:
+def _check(said: Evidence | Outcome, value: float | None, name: str, most: float) -> None:
     if value is not None and (type(value) is not float or not 0.0 <= value <= most):
-        finite(value, name, low=0.0, high=most)
+        object.__setattr__(said, name, finite(value, name, low=0.0, high=most))
 
 
-def _is_vector(x: object) -> bool:
-    """Whether x is what `as_vector` returns, so that it need not be copied again."""
-    return (
-        isinstance(x, np.ndarray)
-        and x.dtype == np.float32
-        and x.ndim == 1
-        and not x.flags.writeable
-        and bool(np.isfinite(x).all())
-    )
+def _know_error(said: Evidence | Outcome, error: object) -> None:
+    object.__setattr__(said, "error", string(error, "error"))
+    if said.quality is None:
+        object.__setattr__(said, "quality", 0.0)
 
 
 def _greater(a: float | None, b: float | None) -> float | None:
@@ -191,12 +200,17 @@ class Outcome:
     lift: float = field(default=0.0, kw_only=True)  # as of the evidence
 
     def __post_init__(self) -> None:
-        """Own a read-only float32 copy of x, and refuse numbers out of range."""
-        if not _is_vector(self.x):
-            object.__setattr__(self, "x", as_vector(self.x))
-        if self.error is not None and self.quality is None:
-            object.__setattr__(self, "quality", 0.0)
+        """Own a sealed float32 copy of x, and refuse numbers out of range."""
+        object.__setattr__(self, "x", as_vector(self.x))
+        if self.error is not None:
+            _know_error(self, self.error)
         _check_numbers(self)
+        if type(self.model) is not str:
+            hold_strings(self, ("model",), required=True)
+        hold_strings(self, ("decision_id", "schema"))
+        if self.revises is not None and not isinstance(self.revises, Evidence):
+            wanted = "Evidence or None"
+            raise InvalidInput(f"revises must be {wanted}", field="revises", expected=wanted)
 
     @classmethod
     def of(
@@ -241,14 +255,41 @@ class DecisionRecord:
     propensity: float | None = None
     user_key: str | None = None  # a hash of the user id, never the id itself
     input_tokens: float | None = None
-    estimates: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    estimates: Estimates = field(default_factory=dict)
     text: str | None = field(default=None, repr=False)  # only with store_text=True
 
     def __post_init__(self) -> None:
-        """Own a read-only copy of x, and refuse a propensity that is not a probability."""
-        if not _is_vector(self.x):
-            object.__setattr__(self, "x", as_vector(self.x))
-        optional_finite(self.propensity, "propensity", low=0.0, high=1.0)
+        """Own a sealed copy of x, and refuse numbers that are none; what is held is plain."""
+        object.__setattr__(self, "x", as_vector(self.x))
+        hold_strings(self, ("id", "router", "model", "schema"), required=True)
+        hold_strings(self, ("user_key", "text"))
+        hold_numbers(self, ("created_at", "expires_at"), required=True)
+        hold_numbers(self, ("propensity",), low=0.0, high=1.0)
+        hold_numbers(self, ("input_tokens",), low=0.0, high=MOST_TOKENS)
+        if self.estimates != {}:
+            object.__setattr__(self, "estimates", _plain(self.estimates))
+
+
+def _plain(estimates: Estimates) -> Estimates:
+    """Return a copy of estimates, whose numbers are plain floats, or refuse them."""
+    try:
+        return {
+            string(model, "estimates"): {
+                name: value
+                if value is None or (type(value) is float and math.isfinite(value))
+                else finite(value, "estimates")
+                for name, value in said.items()
+            }
+            for model, said in estimates.items()
+        }
+    except AttributeError as error:
+        wanted = "a mapping from models to mappings of numbers"
+        raise InvalidInput(
+            f"estimates must be {wanted}", field="estimates", expected=wanted
+        ) from error
+
+
+_ROW_NAMES = ("feedback_id", "router", "decision_id", "model", "kind")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -266,8 +307,10 @@ class FeedbackRow:
     said: float | None = None  # the value of a signal; its evidence is what that value teaches
 
     def __post_init__(self) -> None:
-        """Refuse a value that is no number."""
-        optional_finite(self.said, "said")
+        """Refuse a value that is no number, and names that are none."""
+        hold_numbers(self, ("said",))
+        hold_strings(self, _ROW_NAMES, required=True)
+        hold_strings(self, ("user_key",))
 
 
 class Lesson(NamedTuple):
@@ -352,6 +395,13 @@ class Snapshot:
     beside: Arrays | None = None  # what a companion of the learner counted in the same rows
     local: Mapping[str, Any] = field(default_factory=dict)
     applied: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse names and counts that are none."""
+        hold_strings(self, ("policy", "schema"), required=True)
+        hold_counts(self, ("dim", "applied"), required=True)
+        if not isinstance(self.local, Mapping):
+            raise InvalidInput("local must be a mapping", field="local", expected="a mapping")
 
     def to_bytes(self) -> bytes:
         """Return bytes with a checksum; no pickle."""

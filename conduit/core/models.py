@@ -23,7 +23,7 @@ from conduit.core.queries import (
     normalise_text,
     shown,
 )
-from conduit.core.vectors import QueryFeatures, Vector, as_vector
+from conduit.core.vectors import QueryFeatures, Vector, as_vector, sealed
 
 __all__ = [
     "MAX_TEXT_CHARS",
@@ -47,5 +47,6 @@ __all__ = [
     "as_vector",
     "normalise_text",
     "quality_of",
+    "sealed",
     "shown",
 ]  # fmt: skip

@@ -8,10 +8,10 @@ from typing import Any
 
 from conduit.core.errors import (
     InvalidInput,
-    finite,
+    hold_numbers,
+    hold_strings,
     known_fields,
-    optional_finite,
-    optional_string,
+    string,
     unknown_name,
 )
 
@@ -28,10 +28,7 @@ def shown(text: str) -> str:
 
 def normalise_text(text: str) -> str:
     """Return the text with lone surrogates replaced, so that it can be hashed and stored."""
-    if not isinstance(text, str):
-        raise InvalidInput(
-            f"text must be a string, got {type(text).__name__}", field="text", expected="a string"
-        )
+    text = string(text, "text")
     if not text:
         raise InvalidInput(
             "text must not be empty", field="text", expected="1 to 1,000,000 characters"
@@ -65,10 +62,9 @@ class QueryConstraints:
 
     def __post_init__(self) -> None:
         """Refuse limits that are not numbers, and a provider that is no name."""
-        optional_finite(self.max_cost, "max_cost", low=0.0)
-        optional_finite(self.max_latency, "max_latency", low=0.0)
-        optional_finite(self.min_quality, "min_quality", low=0.0, high=1.0)
-        optional_string(self.preferred_provider, "preferred_provider")
+        hold_numbers(self, ("max_cost", "max_latency"), low=0.0)
+        hold_numbers(self, ("min_quality",), low=0.0, high=1.0)
+        hold_strings(self, ("preferred_provider",))
 
     @classmethod
     def of(cls, value: QueryConstraints | Mapping[str, Any] | None) -> QueryConstraints | None:
@@ -100,11 +96,9 @@ class Preferences:
     def __post_init__(self) -> None:
         """Refuse weights and scales that are not numbers, and a quality weight of nothing."""
         # Above 0: the other weights are relative to quality's, costs to their scale.
-        finite(self.quality, "quality", low=LEAST_WEIGHT, high=MOST_WEIGHT)
-        finite(self.cost, "cost", low=0.0, high=MOST_WEIGHT)
-        finite(self.latency, "latency", low=0.0, high=MOST_WEIGHT)
-        optional_finite(self.cost_scale_usd, "cost_scale_usd", low=LEAST_SCALE)
-        optional_finite(self.latency_scale_s, "latency_scale_s", low=LEAST_SCALE)
+        hold_numbers(self, ("quality",), low=LEAST_WEIGHT, high=MOST_WEIGHT, required=True)
+        hold_numbers(self, ("cost", "latency"), low=0.0, high=MOST_WEIGHT, required=True)
+        hold_numbers(self, ("cost_scale_usd", "latency_scale_s"), low=LEAST_SCALE)
 
     @classmethod
     def of(cls, value: Preferences | str | Mapping[str, Any] | None) -> Preferences:
@@ -153,15 +147,12 @@ class Query:
 
     def __post_init__(self) -> None:
         """Normalise the text, take short forms of the rest, and refuse what is none of it."""
-        text = normalise_text(self.text)
-        if text is not self.text:
-            object.__setattr__(self, "text", text)
+        object.__setattr__(self, "text", normalise_text(self.text))
         if self.preferences is not None:
             object.__setattr__(self, "preferences", Preferences.of(self.preferences))
         if self.constraints is not None:
             object.__setattr__(self, "constraints", QueryConstraints.of(self.constraints))
-        for name in ("user_id", "task", "conversation_id", "previous_model"):
-            optional_string(getattr(self, name), name)
+        hold_strings(self, ("user_id", "task", "conversation_id", "previous_model"))
         if self.context is not None and not isinstance(self.context, Mapping):
             raise InvalidInput(
                 f"context must be a mapping, got {type(self.context).__name__}",

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conduit.core.errors import InvalidInput, finite, known_fields, optional_finite
+from conduit.core.errors import (
+    InvalidInput,
+    hold_counts,
+    hold_numbers,
+    hold_strings,
+    known_fields,
+)
 
 Vector = NDArray[np.float32]
 
+_SINGLE = np.dtype(np.float32)
 _VECTOR_MAGIC = b"CQF1"
 _READ_LATER = ("complexity_score", "domain", "domain_confidence")
 
@@ -23,8 +31,9 @@ Reader = Callable[[], tuple[float | None, str | None, float | None]]
 
 
 def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vector:
-    """Return a read-only float32 vector, or raise InvalidInput for a wrong shape or number."""
-    vector = _numbers(value, name)
+    """Return a `sealed` float32 vector, or raise InvalidInput for a wrong shape or number."""
+    known = value if _is_sealed(value) else None
+    vector = _numbers(value, name) if known is None else known
     if vector.ndim != 1 or (dim is not None and vector.shape[0] != dim):
         wanted = "a vector" if dim is None else f"a vector of {dim} numbers"
         raise InvalidInput(
@@ -33,24 +42,40 @@ def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vect
             expected=wanted,
             value=vector.shape,
         )
-    if not np.isfinite(vector).all():
+    if known is None:
+        vector = sealed(vector)
+    # One product, which `vdot` makes without a warning, tells of all but vectors of huge numbers.
+    if not math.isfinite(np.vdot(vector, vector)) and not np.isfinite(vector).all():
         raise InvalidInput(
             f"{name} must be finite", field=name, expected="finite numbers of single precision"
         )
-    vector.flags.writeable = False
     return vector
 
 
+def sealed(vector: Vector) -> Vector:
+    """Return a copy over immutable bytes, which nobody can make writeable again."""
+    return np.frombuffer(np.asarray(vector, _SINGLE).tobytes(), _SINGLE)
+
+
+def _is_sealed(value: object) -> TypeGuard[Vector]:
+    if type(value) is not np.ndarray or value.dtype != _SINGLE:
+        return False
+    base: object = value.base
+    return type(base) is bytes
+
+
 def _numbers(value: object, name: str) -> Vector:
-    """Return a copy as float32; what is not numbers, such as digits in a string, is refused."""
+    """Return the value as float32; what is not numbers, such as digits in a string, is refused."""
     try:
         given = np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise _not_numbers(name) from error
+    if given.dtype == _SINGLE:
+        return given
     if given.dtype.kind not in "biuf":
         raise _not_numbers(name)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-        return np.array(given, dtype=np.float32)
+        return given.astype(_SINGLE)
 
 
 def _not_numbers(name: str) -> InvalidInput:
@@ -73,11 +98,14 @@ class QueryFeatures:
     _reader: Reader | None = field(default=None, init=False)  # until it has been asked
 
     def __post_init__(self) -> None:
-        """Own a read-only copy of the vector, and refuse what is not finite."""
+        """Own sealed vectors, plain numbers and strings, and refuse what is none of them."""
         object.__setattr__(self, "vector", as_vector(self.vector, name="vector"))
-        finite(self.token_estimate, "token_estimate", low=0)
-        optional_finite(self.complexity_score, "complexity_score", low=0.0, high=1.0)
-        optional_finite(self.domain_confidence, "domain_confidence", low=0.0, high=1.0)
+        if self.embedding is not None:
+            object.__setattr__(self, "embedding", as_vector(self.embedding, name="embedding"))
+        hold_strings(self, ("schema",), required=True)
+        hold_strings(self, ("domain", "degraded"))
+        hold_counts(self, ("token_estimate",), required=True)
+        hold_numbers(self, ("complexity_score", "domain_confidence"), low=0.0, high=1.0)
 
     @classmethod
     def unread(
@@ -92,7 +120,7 @@ class QueryFeatures:
     ) -> Self:
         """Return features whose complexity and domain are asked of `reader` when first read.
 
-        Nothing is checked or copied: `vector` must be as `as_vector` returns it, and nobody else's.
+        Nothing is checked or copied: `vector` and `embedding` must be as `as_vector` returns them.
         """
         made, put = object.__new__(cls), object.__setattr__
         put(made, "vector", vector)
@@ -153,8 +181,13 @@ class QueryFeatures:
     def from_json(cls, text: str) -> QueryFeatures:
         """Return what `to_json` was given."""
         try:
-            return cls(**known_fields(cls, json.loads(text), "feature"))
-        except (TypeError, json.JSONDecodeError) as error:
+            said = json.loads(text)
+            if not isinstance(said, dict):
+                raise TypeError("no object")
+            return cls(**known_fields(cls, said, "feature"))
+        except InvalidInput:  # which names the field
+            raise
+        except (TypeError, ValueError, RecursionError) as error:
             wanted = "what QueryFeatures.to_json returned"
             raise InvalidInput(f"not {wanted}", field="features", expected=wanted) from error
 
@@ -175,6 +208,6 @@ class QueryFeatures:
                 raise ValueError("cut or padded")
             readings = json.loads(data[12 : 12 + head_size])
             return cls(np.frombuffer(data[12 + head_size :], dtype="<f4"), **readings)
-        except (ValueError, TypeError, struct.error) as error:
+        except (ValueError, TypeError, RecursionError, struct.error) as error:
             wanted = "what QueryFeatures.to_bytes returned"
             raise InvalidInput(f"not {wanted}", field="features", expected=wanted) from error

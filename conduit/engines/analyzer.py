@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from conduit.cache.base import FeatureCache, MemoryCache, key_maker
 from conduit.core.errors import InvalidInput
-from conduit.core.models import Query, QueryFeatures, Vector
+from conduit.core.models import Query, QueryFeatures, Vector, sealed
 from conduit.engines import features, heads
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.embeddings.batcher import BATCH, PATIENCE_S, Batcher
@@ -175,11 +175,10 @@ class Analyzer:
         signals = features.surface_signals(text)
         self.stats.analysed += 1
         vector = features.encode_vector(signals, embedding, self.tables, query.task)
-        vector.flags.writeable = False
         if embedding is not None:
-            embedding.flags.writeable = False
+            embedding = sealed(embedding)
         return QueryFeatures.unread(
-            vector,
+            sealed(vector),
             self.schema if problem is None else self.schema + "#surface",
             _tokens(signals.token_estimate, len(text), len(query.text)),
             heads.reader(signals, embedding, self._embedder_id),

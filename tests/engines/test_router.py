@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from conduit.catalogue.models import complete_arm
 from conduit.core.errors import ConfigurationError, InvalidInput, UnknownDecision
-from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Preferences, Query
+from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Preferences, Query, as_vector
 from conduit.engines.router import Router
 
 CHEAP = ModelArm(
@@ -44,6 +44,17 @@ async def test_no_key_routes_over_a_default_pool_and_says_so() -> None:
         assert 0.0 < decision.confidence <= 1.0
         assert 0.0 < decision.propensity <= 1.0
         assert decision.features.domain is not None
+
+
+async def test_what_a_decision_saw_cannot_be_written_to() -> None:
+    """The vector and the embedding of a decision lie over bytes, as those of any features do."""
+    async with router() as r:
+        seen = (await r.route(Query(text="What is 2+2?"))).features
+        for vector in (seen.vector, seen.embedding):
+            assert vector is not None
+            assert as_vector(vector) is vector
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                vector.setflags(write=True)
 
 
 async def test_keys_in_the_environment_choose_the_models() -> None:
