@@ -241,13 +241,65 @@ def test_damaged_snapshots_are_refused(snapshot: Snapshot, data: st.DataObject) 
             Snapshot.from_bytes(damaged)
 
 
-def test_a_snapshot_holds_numbers_only() -> None:
+def with_head(head: str | bytes, arrays: bytes = bytes(8)) -> bytes:
+    """Return the bytes of a snapshot with this head; their checksum is right."""
+    head = head.encode() if isinstance(head, str) else head
+    body = struct.pack("<I", len(head)) + head + arrays
+    return SNAPSHOT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body
+
+
+HEAD: dict[str, Any] = {
+    "policy": "p", "schema": "", "dim": 1, "local": {}, "applied": 0,
+    "index": {"arms": {"a": {"A": [0, "<f4", [2]]}}, "shared": {}, "beside": None},
+}  # fmt: skip
+
+
+def test_a_head_as_it_should_be_is_read() -> None:
+    """The head that the tests below spoil is a good one."""
+    assert Snapshot.from_bytes(with_head(json.dumps(HEAD))).arms["a"]["A"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["|O", "O", "<U4", "<M8[s]", "V8", "f4,f4", "<f3", "", None, 4])
+def test_a_snapshot_holds_numbers_only(dtype: Any) -> None:
     """Bytes that would make objects are refused, though their checksum is right."""
-    index = {"arms": {}, "shared": {"evil": [0, "|O", [1]]}}
-    head = json.dumps({"policy": "p", "schema": "", "dim": 1, "local": {}, "applied": 0,
-                       "index": index}).encode()  # fmt: skip
-    body = struct.pack("<I", len(head)) + head + bytes(8)
-    with pytest.raises(InvalidInput, match="numbers only"):
+    spoilt = {**HEAD, "index": {**HEAD["index"], "shared": {"evil": [0, dtype, [1]]}}}
+    with pytest.raises(IncompatibleState, match="head"):
+        Snapshot.from_bytes(with_head(json.dumps(spoilt)))
+    with pytest.raises(InvalidInput, match="numbers"):
+        Snapshot(policy="p", schema="", dim=1, arms={},
+                 shared={"evil": np.array([None])}).to_bytes()  # fmt: skip
+
+
+@pytest.mark.parametrize("index", [[-4, "<f4", [1]], [0, "<f4", [-1]], [0, "<f4", [2**62, 4]],
+                                   [0, "<f4", [3]], [9, "<f4", [0]], [0.5, "<f4", [1]],
+                                   [0, "<f4"], [0, "<f4", 1], [0, "<f4", ["1"]], 3])  # fmt: skip
+def test_a_snapshot_takes_no_numbers_from_elsewhere(index: Any) -> None:
+    """A place or a shape that its bytes do not have is refused."""
+    spoilt = {**HEAD, "index": {**HEAD["index"], "shared": {"evil": index}}}
+    with pytest.raises(IncompatibleState, match="head"):
+        Snapshot.from_bytes(with_head(json.dumps(spoilt)))
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "{", "[]", "3", "null", "{}", b"\xff", "[" * 100_000,
+     *(json.dumps({k: v for k, v in HEAD.items() if k != gone}) for gone in HEAD
+       if gone not in ("local", "applied")),
+     *(json.dumps({**HEAD, name: wrong}) for name in HEAD for wrong in ("x", 2.5, -1, [3])
+       if (name, wrong) not in (("policy", "x"), ("schema", "x"))),
+     json.dumps({**HEAD, "newer": 1}), json.dumps({**HEAD, "index": {"arms": [], "shared": {}}})],
+    ids=lambda head: str(head)[:60],
+)  # fmt: skip
+def test_a_head_that_is_none_is_refused(head: str | bytes) -> None:
+    """Whatever cannot be read of a whole snapshot is state that does not fit, and says so."""
+    with pytest.raises(IncompatibleState):
+        Snapshot.from_bytes(with_head(head))
+
+
+def test_a_head_longer_than_its_bytes_is_refused() -> None:
+    """A length that points beyond the end is noticed."""
+    body = struct.pack("<I", 10**6) + b"{}"
+    with pytest.raises(IncompatibleState):
         Snapshot.from_bytes(SNAPSHOT_MAGIC + struct.pack("<I", zlib.crc32(body)) + body)
 
 
