@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import FrozenInstanceError, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from conduit.core.errors import hold_numbers, hold_strings
 from conduit.core.queries import Preferences
@@ -61,9 +61,20 @@ class RoutingDecision:
     """The receipt of one choice: feedback brings it (or its id) back."""
 
     __slots__ = (
-        "_choice", "_receipt", "constraints_relaxed", "created_at", "excluded", "features", "id",
-        "note", "preferences", "relaxed", "router", "user_id",
+        "_choice", "_receipt", "created_at", "excluded", "features", "id", "note", "preferences",
+        "relaxed", "router", "user_id",
     )  # fmt: skip
+    id: str
+    features: QueryFeatures
+    preferences: Preferences
+    created_at: float
+    router: str
+    excluded: tuple[Exclusion, ...]
+    relaxed: tuple[str, ...]  # the limits that no model kept, and how far they were moved
+    note: str
+    user_id: str | None
+    _choice: Choice
+    _receipt: Any
 
     def __init__(
         self,
@@ -81,18 +92,38 @@ class RoutingDecision:
         receipt: Any = None,
     ) -> None:
         """Keep the choice; confidence, propensity, estimates and receipt come on demand."""
-        self.id = id
-        self._choice = choice
-        self.features = features
-        self.preferences = preferences
-        self.created_at = created_at
-        self.router = router
-        self.excluded = tuple(excluded)
-        self.relaxed = tuple(relaxed)
-        self.constraints_relaxed = bool(relaxed)
-        self.note = note
-        self.user_id = user_id
-        self._receipt = receipt
+        put = object.__setattr__
+        put(self, "id", id)
+        put(self, "_choice", choice)
+        put(self, "features", features)
+        put(self, "preferences", preferences)
+        put(self, "created_at", created_at)
+        put(self, "router", router)
+        put(self, "excluded", tuple(excluded))
+        put(self, "relaxed", tuple(relaxed))
+        put(self, "note", note)
+        put(self, "user_id", user_id)
+        put(self, "_receipt", receipt)
+
+    if not TYPE_CHECKING:  # pragma: no branch  (a checker sees the attributes that are not set)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            """Refuse every change: feedback must be about what was decided."""
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+        def __delattr__(self, name: str) -> None:
+            """Refuse to forget a part."""
+            raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __setstate__(self, state: tuple[None, Mapping[str, Any]]) -> None:
+        """Fill a copy, or what was pickled."""
+        for name, value in state[1].items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def constraints_relaxed(self) -> bool:
+        """Return whether a limit was relaxed because no model kept it."""
+        return bool(self.relaxed)
 
     @property
     def selected_model(self) -> str:
@@ -124,7 +155,7 @@ class RoutingDecision:
     def receipt(self) -> str:
         """Return the signed token with which feedback can be given in another process."""
         if callable(self._receipt):
-            self._receipt = self._receipt(self)
+            object.__setattr__(self, "_receipt", self._receipt(self))
         return str(self._receipt or self.id)
 
     @property

@@ -532,6 +532,29 @@ def test_a_decision_explains_itself_in_a_table() -> None:
     assert told[6].split(":")[1] == " too dear"
 
 
+@pytest.mark.parametrize("name", ["id", "features", "receipt", "constraints_relaxed", "other"])
+def test_a_decision_is_frozen(name: str) -> None:
+    """The receipt of a choice stays what was decided."""
+    decision = a_decision(relaxed=["max_cost"])
+    assert decision.receipt == "d1"  # what is worked out when it is first read still is
+    with pytest.raises(FrozenInstanceError):
+        setattr(decision, name, None)
+    with pytest.raises(FrozenInstanceError):
+        delattr(decision, name)
+    assert decision.constraints_relaxed
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_decision_says_the_same(copied: Any) -> None:
+    """What is frozen can be copied, and the copy is as frozen."""
+    decision = a_decision(relaxed=["max_cost"], user_id="u")
+    made = copied(decision)
+    assert (made.id, made.user_id, made.features) == ("d1", "u", decision.features)
+    assert made.reasoning == decision.reasoning
+    with pytest.raises(FrozenInstanceError):
+        made.id = "d2"
+
+
 def test_a_receipt_is_made_once() -> None:
     """The receipt is signed when it is first read, and is the id where nothing signs."""
     made: list[str] = []
