@@ -79,7 +79,7 @@ class QueryConstraints:
         return cls(**known_fields(cls, value, "constraint"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Preferences:
     """What a query is worth: weights of quality, cost and latency, relative to each other.
 
@@ -161,10 +161,10 @@ class Query:
             )
 
     def __repr__(self) -> str:
-        """Show at most 40 characters of the text and none of the context."""
+        """Show at most 40 characters of each text and none of the context."""
         given = [f"text={shown(self.text)}"]
         for name in ("user_id", "task", "preferences", "constraints", "conversation_id"):
             value = getattr(self, name)
             if value is not None:
-                given.append(f"{name}={value!r}")
+                given.append(f"{name}={shown(value) if isinstance(value, str) else repr(value)}")
         return f"Query({', '.join(given)})"

@@ -140,6 +140,7 @@ SECRET = "the quick brown fox jumps over the lazy dog and then sleeps until noon
 KEY = "sk-live-0123456789"
 DISCREET = [
     Query(text=SECRET, context={"key": KEY, "text": SECRET}, task="summarise", user_id="u"),
+    Query(text="x", task=SECRET, user_id=SECRET, conversation_id=SECRET),
     ModelArm("m", base_url=f"https://user:{KEY}@host/v1", model={"api_key": KEY}),
     Feedback(quality_score=1.0, comments=SECRET),
     Response(model="m", text=SECRET),
@@ -308,6 +309,13 @@ def test_unread_features_are_what_they_would_be_read() -> None:
 
 
 # Preferences and constraints
+
+
+def test_preferences_are_given_by_place_too() -> None:
+    """The weights come first, then the scales."""
+    assert Preferences(0.6, 0.3, 0.1, 0.02, 4.0) == Preferences(
+        quality=0.6, cost=0.3, latency=0.1, cost_scale_usd=0.02, latency_scale_s=4.0
+    )
 
 
 @pytest.mark.parametrize(
