@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from conduit.core.errors import InvalidInput, UnknownDecision, finite
+from conduit.core.errors import InvalidInput, StorageUnavailable, UnknownDecision, finite
 from conduit.core.events import DecisionRecord
 from conduit.core.models import RoutingDecision, Vector
 from conduit.engines.gathering import Gathering
@@ -26,6 +26,7 @@ class _Recent(NamedTuple):
     created_at: float
     user_id: str | None
     tokens: int
+    served_by: str | None = None  # who answered, or was asked last
 
 
 class Decided:
@@ -74,6 +75,12 @@ class Decided:
         if self._durable:
             self._unwritten.add((decision, text))
 
+    def served_by(self, decision_id: str, model: str) -> None:
+        """Know who answered a decision, or was asked last: feedback on it is about that model."""
+        known = self._recent.get(decision_id)
+        if known is not None:
+            self._recent[decision_id] = known._replace(served_by=model)
+
     def settle(self) -> None:
         """Write in the running event loop, where the store lives, wherever decisions are made."""
         self._unwritten.settle()
@@ -88,15 +95,17 @@ class Decided:
 
     def receipt(self, decision: RoutingDecision) -> str:
         """Return a signed token that stands for the decision in any process with the secret."""
-        return receipts.sign(record_of(decision, self.ttl_s), self._secret)
+        known = self._recent.get(decision.id)
+        served_by = None if known is None else known.served_by
+        return receipts.sign(record_of(decision, self.ttl_s), self._secret, served_by)
 
     async def find(self, decision: RoutingDecision | str) -> tuple[DecisionRecord, str | None]:
-        """Return what feedback is about, and the model of an answer that was named by its id."""
+        """Return what feedback is about, and the model whose answer that is, where it is known."""
         if isinstance(decision, RoutingDecision):
             # The estimates cost more than the lesson; of what was decided here they are written.
             elsewhere = self._durable and decision.id not in self._recent
             written = record_of if elsewhere else lesson_of
-            return written(decision, self.ttl_s), None
+            return written(decision, self.ttl_s), await self._served(decision.id)
         if not isinstance(decision, str):
             wanted = "a decision, its id or its receipt"
             raise InvalidInput(
@@ -105,18 +114,30 @@ class Decided:
                 expected=wanted,
             )
         if receipts.is_receipt(decision):
-            return receipts.verify(decision, self._secret, self._clock()), None
+            record, model = receipts.verify(decision, self._secret, self._clock())
+            return record, model or await self._served(record.id)
         known = self._recent.get(decision)
         if known is not None:
-            return self._recalled(decision, known), None
+            return self._recalled(decision, known), known.served_by
         stored = await self._store.decision(self._router, decision)
         if stored is not None:
-            return stored, None
+            return stored, await self._served(decision)
         answer = await self._store.response(self._router, decision)
         if answer is None:
             raise UnknownDecision(decision, "it was never made here, or was pruned or forgotten")
         record, _ = await self.find(answer.decision_id)
         return record, answer.response.model
+
+    async def _served(self, decision_id: str) -> str | None:
+        """Return who answered a decision; None where nobody was asked, or no database can tell."""
+        known = self._recent.get(decision_id)
+        if known is not None:
+            return known.served_by
+        try:
+            answer = await self._store.answer_to(self._router, decision_id)
+        except StorageUnavailable:  # what is said goes to the journal, about the chosen model
+            return None
+        return None if answer is None else answer.response.model
 
     def _recalled(self, decision_id: str, recent: _Recent) -> DecisionRecord:
         """Return what teaching needs of a decision that was made here; its row has the rest."""

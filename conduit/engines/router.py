@@ -48,7 +48,7 @@ from conduit.engines.follower import Companion, Follower
 from conduit.engines.intake import Intake, at_once
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
-from conduit.engines.rows import Weigher, calibration_rows, key_of, lesson_of, row_of
+from conduit.engines.rows import Weigher, calibration_rows, key_of, row_of
 from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
 log = logging.getLogger(__name__)
@@ -290,6 +290,11 @@ class Router:
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
+    def served_by(self, decision: RoutingDecision, model: str) -> None:
+        """Know which model answered, or was asked last: feedback is about that one."""
+        with self.lock:
+            self._decided.served_by(decision.id, model)
+
     def _models_changed(self) -> None:
         windows = (arm.context_window for arm in self._models.values())
         self._least_window = min((w for w in windows if w is not None), default=math.inf)
@@ -307,8 +312,9 @@ class Router:
     ) -> Ack:
         """Keep what is known of an answer and learn from it; returns once it is committed.
 
-        `decision` is the decision, its id or its receipt, or the id of an answer to it. `model`
-        names another attempt of the same decision. The same `feedback_id` again changes nothing.
+        `decision` is the decision, its id or its receipt, or the id of an answer to it: whichever,
+        it stands for the model that answered. `model` names another attempt of the same decision.
+        The same `feedback_id` again changes nothing.
         """
         ack = await self.keep(decision, feedback, model=model)
         if ack.status != "journaled":  # else the log, away as it is, does not have it yet
@@ -341,10 +347,7 @@ class Router:
         if self.durable:
             raise ConfigurationError("a durable store is written to by feedback()", field="store")
         with self.lock:
-            if isinstance(decision, RoutingDecision):
-                record, answered = lesson_of(decision, self.decision_ttl_s), None
-            else:
-                record, answered = at_once(self._decided.find(decision))
+            record, answered = at_once(self._decided.find(decision))
             model = answered if model is None else self._attempted(model, record)
             ack = at_once(self._intake.append(self._row(record, feedback, model)))
             cursor = self._follower.cursor

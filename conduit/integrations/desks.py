@@ -26,6 +26,9 @@ class RouterLike(Protocol):
     def arm(self, model_id: str) -> ModelArm:
         """Return a model by its id."""
 
+    def served_by(self, decision: RoutingDecision, model: str) -> None:
+        """Know which model answered, or was asked last."""
+
     async def feedback(
         self,
         decision: RoutingDecision | str,
@@ -96,6 +99,8 @@ class RouterDesk:
 
     async def close(self, request: _Routed) -> None:
         """Teach the router what each attempt showed."""
+        if request.attempts:
+            self._router.served_by(request.decision, request.attempts[-1].model)
         for attempt in request.attempts:
             signal = _signal(attempt)
             if signal is not None:

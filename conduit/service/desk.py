@@ -141,9 +141,8 @@ class Desk:
         self.tally.ended(request.attempts)
         if not self._end(request.id):
             return  # it was given up: that its connection was closed is no fault of a model
-        if request.response is not None:
-            self._collector.remember(request.id, request.decision, request.response.model)
         if request.attempts:
+            self._credit(request, request.attempts[-1].model)
             self._lessons.add(request)
         if self._judging is not None:
             self._judging.offer(request)
@@ -153,6 +152,15 @@ class Desk:
             left_s = request.deadline - time.monotonic()
             if not _is_leaving():
                 await asyncio.wait([settling], timeout=max(left_s, SETTLE_S))
+
+    def began(self, request: Request, model: str) -> None:
+        """Let feedback find an answer of which the caller has a piece."""
+        self._credit(request, model)
+
+    def _credit(self, request: Request, model: str) -> None:
+        """Let the request's ids stand for the model that answered, or was asked last."""
+        self._collector.remember(request.id, request.decision, model)
+        self._router.served_by(request.decision, model)
 
     async def _learn(self, requests: Sequence[Request]) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""
@@ -169,7 +177,7 @@ class Desk:
     def _history(self, request: Request, attempt: AttemptRecord) -> ResponseRecord:
         response = attempt.response or Response(model=attempt.model, latency_s=attempt.latency_s)
         return ResponseRecord(
-            id=request.id if attempt.failure is None else new_id(self._clock()),
+            id=request.id if attempt is request.attempts[-1] else new_id(self._clock()),
             decision_id=request.decision.id,
             router=self._router.name,
             created_at=self._clock(),

@@ -181,6 +181,7 @@ class Service:
                     fallback=fallback,
                     leftovers=self._leftovers,
                 ) as pieces:
+                    self.desk.began(request, pieces.arm.id)
                     yield AnswerInParts(request, pieces)
                     if request.response is not None:
                         request.data = pieces.answer.data

@@ -31,6 +31,11 @@ NEWEST_OF_ONE = text(NEWEST.format("AND d.user_key = :user"))
 ONE_RESPONSE = text(
     f"SELECT {', '.join(RESPONSE_COLUMNS)} FROM responses WHERE id = :id AND router = :router"
 )
+NEWEST_ANSWER = text(f"""
+    SELECT {", ".join(RESPONSE_COLUMNS)} FROM responses
+    WHERE decision_id = :id AND router = :router
+    ORDER BY CASE WHEN error IS NULL THEN 0 ELSE 1 END, created_at DESC, id DESC LIMIT 1
+""")
 
 COUNT_DECISIONS = text("""
     SELECT model, count(*) FROM decisions
@@ -100,8 +105,17 @@ class HistoryReader:
 
     async def response(self, router: str, response_id: str) -> ResponseRecord | None:
         """Return a stored answer of this router."""
-        given = {"router": router, "id": clean(response_id)}
-        rows = await self._rows("read an answer", ONE_RESPONSE, given)
+        return await self._answer(ONE_RESPONSE, router, response_id)
+
+    async def answer_to(self, router: str, decision_id: str) -> ResponseRecord | None:
+        """Return the newest stored answer to a decision, or its newest failed attempt."""
+        return await self._answer(NEWEST_ANSWER, router, decision_id)
+
+    async def _answer(
+        self, statement: TextClause, router: str, identity: str
+    ) -> ResponseRecord | None:
+        given = {"router": router, "id": clean(identity)}
+        rows = await self._rows("read an answer", statement, given)
         return to_response(rows[0]) if rows else None
 
     async def stats(self, router: str, *, since: float = 0.0) -> RouterStats:

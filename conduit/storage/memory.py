@@ -249,6 +249,12 @@ class MemoryStore(MemoryLedger):
         found = self._responses.get(response_id)
         return found if found is not None and found.router == router else None
 
+    async def answer_to(self, router: str, decision_id: str) -> ResponseRecord | None:
+        """Return the newest answer to a decision, or its newest failed attempt."""
+        asked = (decision_id, router)
+        of = [r for r in self._responses.values() if (r.decision_id, r.router) == asked]
+        return max(reversed(of), key=lambda r: (r.error is None, r.created_at), default=None)
+
     async def decisions(
         self, router: str, *, limit: int = 100, user_key: str | None = None
     ) -> Sequence[DecisionRecord]:

@@ -224,6 +224,9 @@ class History(Protocol):
     async def response(self, router: str, response_id: str) -> ResponseRecord | None:
         """Return an answer of this router by its id."""
 
+    async def answer_to(self, router: str, decision_id: str) -> ResponseRecord | None:
+        """Return the newest answer to a decision, or its newest failed attempt without one."""
+
     async def decisions(
         self, router: str, *, limit: int = 100, user_key: str | None = None
     ) -> Sequence[DecisionRecord]:

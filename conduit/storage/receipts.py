@@ -1,8 +1,8 @@
 """Signed receipts: a decision as a compact token, so that feedback needs no row of it.
 
-A receipt says what the learner needs (the features, the model, the propensity) and is signed with
-HMAC-SHA256. Processes that share `CONDUIT_SECRET` accept each other's receipts; without it each
-process signs with a key of its own, and its receipts end with it.
+A receipt says what the learner needs (the features, the model, the propensity, who answered once
+that is known) and is signed with HMAC-SHA256. Processes that share `CONDUIT_SECRET` accept each
+other's receipts; without it each process signs with a key of its own, and its receipts end with it.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ def is_receipt(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
-def sign(record: DecisionRecord, secret: bytes) -> str:
+def sign(record: DecisionRecord, secret: bytes, answered_by: str | None = None) -> str:
     """Return the receipt of a decision; it holds neither text nor estimates."""
-    body = _body(record)
+    body = _body(record, answered_by)
     token = base64.urlsafe_b64encode(body + _signature(body, secret)).rstrip(b"=")
     return PREFIX + token.decode()
 
 
-def verify(token: str, secret: bytes, now: float) -> DecisionRecord:
-    """Return the decision of a genuine receipt.
+def verify(token: str, secret: bytes, now: float) -> tuple[DecisionRecord, str | None]:
+    """Return the decision of a genuine receipt, and who answered if that was known by then.
 
     Raises UnknownDecision for anything that this secret did not sign, and ExpiredDecision for a
     receipt that came too late.
     """
     body = _verified(token, secret)
     try:
-        record = _record(body)
+        record, answered_by = _record(body)
     except (struct.error, ValueError, IndexError) as error:
         raise _unknown(token) from error
     if record.expires_at < now:
         raise ExpiredDecision(record.id, record.expires_at)
-    return record
+    return record, answered_by
 
 
 def _verified(token: str, secret: bytes) -> bytes:
@@ -82,9 +82,9 @@ def _signature(body: bytes, secret: bytes) -> bytes:
     return hmac.digest(secret, PREFIX.encode() + body, "sha256")
 
 
-def _body(r: DecisionRecord) -> bytes:
+def _body(r: DecisionRecord, answered_by: str | None) -> bytes:
     numbers = (r.created_at, r.expires_at, r.propensity, r.input_tokens)
-    words = (_packed_id(r.id), r.router, r.model, r.schema, r.user_key or "")
+    words = (_packed_id(r.id), r.router, r.model, r.schema, r.user_key or "", answered_by or "")
     return b"".join(
         (
             _HEAD.pack(*(math.nan if n is None else n for n in numbers)),
@@ -113,7 +113,7 @@ def _unpacked_id(data: bytes) -> str:
     return str(uuid.UUID(bytes=data[1:])) if data[:1] == b"\1" else data[1:].decode()
 
 
-def _record(body: bytes) -> DecisionRecord:
+def _record(body: bytes) -> tuple[DecisionRecord, str | None]:
     created_at, expires_at, *unsure = _HEAD.unpack_from(body)
     propensity, input_tokens = (None if math.isnan(n) else n for n in unsure)
     parts, at = [], _HEAD.size
@@ -122,8 +122,8 @@ def _record(body: bytes) -> DecisionRecord:
         at += _LENGTH.size
         parts.append(body[at : at + size])
         at += size
-    identity, router, model, schema, user_key, x = parts
-    return DecisionRecord(
+    identity, router, model, schema, user_key, answered_by, x = parts
+    record = DecisionRecord(
         id=_unpacked_id(identity),
         router=router.decode(),
         model=model.decode(),
@@ -135,3 +135,4 @@ def _record(body: bytes) -> DecisionRecord:
         input_tokens=input_tokens,
         user_key=user_key.decode() or None,
     )
+    return record, answered_by.decode() or None

@@ -115,6 +115,28 @@ class HistoryContract:
         assert (large.mean_latency_s, large.mean_quality) == (None, None)
         assert (recent.decisions, recent.responses) == (2, 2)
 
+    async def test_a_decision_finds_its_answer(
+        self, stores: StoreFactory, clock: ManualClock, router: str
+    ) -> None:
+        """Of several attempts the newest that answered is found; without one, the newest."""
+        async with stores(clock=clock) as store:
+            answered, failed = a_decision(router), a_decision(router, seed=1)
+            for decision, errors in (
+                (answered, ("down", None, None, "down")),
+                (failed, ("timeout", "cancelled")),
+            ):
+                made = [
+                    replace(an_answer(decision, latency_s=i), error=e, created_at=START + i)
+                    for i, e in enumerate(errors)
+                ]
+                for each in made:
+                    await store.record_response(each)
+                await store.flush()
+                found = await store.answer_to(router, decision.id)
+                assert found == made[2 if decision is answered else 1]
+                assert await store.answer_to(router + "b", decision.id) is None
+            assert await store.answer_to(router, "nonsense") is None
+
     async def test_opinions_are_counted_by_user_and_decision(
         self, stores: StoreFactory, clock: ManualClock, router: str, user: str
     ) -> None:

@@ -27,7 +27,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from conduit.core.errors import AllModelsFailed, BudgetExceeded, ProviderError, StorageUnavailable
-from conduit.core.models import ImplicitFeedback, ModelArm, Query, RoutingDecision
+from conduit.core.models import Feedback, ImplicitFeedback, ModelArm, Query, RoutingDecision
 from conduit.engines.budget import Budget
 from conduit.engines.executor import PydanticAIExecutor
 from conduit.engines.router import Router
@@ -66,6 +66,10 @@ class Watched:
     def arm(self, model_id: str) -> ModelArm:
         """Return the router's."""
         return self.inner.arm(model_id)
+
+    def served_by(self, decision: RoutingDecision, model: str) -> None:
+        """Tell the router."""
+        self.inner.served_by(decision, model)
 
     async def feedback(self, decision: Any, feedback: Any, *, model: str | None = None) -> Any:
         """Note the feedback."""
@@ -247,6 +251,25 @@ async def test_a_failing_model_is_replaced(
     assert set(failures) <= {(0.0, "one")}
     assert provider.calls_by_model.get("one", 0) <= 3
     await model.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_rating_is_of_the_model_that_replaced(
+    provider: LocalProvider, watched: Watched, model: ConduitModel, streamed: bool
+) -> None:
+    """Who rates the decision of a response rates the model that gave it."""
+    provider.set_fault("one", Fault(FaultKind.SERVER_ERROR))
+    agent = Agent(model)
+    for _ in range(6):
+        if streamed:
+            async with agent.run_stream("How much is 872 * 54?") as run:
+                await run.get_output()
+        else:
+            await agent.run("How much is 872 * 54?")
+        await watched.inner.feedback(watched.decisions[-1].id, Feedback(quality_score=1.0))
+    rows = [entry.row for entry in await watched.inner.store.tail(watched.inner.name)]
+    assert "one" in {decision.selected_model for decision in watched.decisions}
+    assert [row.model for row in rows if row.kind == "explicit"] == ["two"] * 6
 
 
 async def test_when_all_fail_the_attempts_are_listed(

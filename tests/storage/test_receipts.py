@@ -34,6 +34,7 @@ def same(a: DecisionRecord, b: DecisionRecord) -> bool:
     st.none() | st.floats(0, 1),
     st.none() | st.floats(0, 1e9),
     st.none() | TEXT.filter(bool),
+    st.none() | TEXT,
 )
 def test_a_receipt_says_what_was_signed(
     x: list[float],
@@ -42,6 +43,7 @@ def test_a_receipt_says_what_was_signed(
     propensity: float | None,
     tokens: float | None,
     user: str | None,
+    answered_by: str | None,
 ) -> None:
     """Whatever the decision, its receipt gives it back, in URL-safe characters."""
     decision = a_decision(
@@ -52,10 +54,12 @@ def test_a_receipt_says_what_was_signed(
         input_tokens=tokens,
         user_key=user,
     )
-    token = sign(decision, SECRET)
+    token = sign(decision, SECRET, answered_by)
     assert is_receipt(token)
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
-    assert same(verify(token, SECRET, START), decision)
+    found, who = verify(token, SECRET, START)
+    assert same(found, decision)
+    assert who == (answered_by or None)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_a_receipt_says_what_was_signed(
 def test_any_id_comes_back(identity: str) -> None:
     """Ids that are no uuid7 survive a receipt too."""
     decision = a_decision("r", id=identity)
-    assert verify(sign(decision, SECRET), SECRET, START).id == identity
+    assert verify(sign(decision, SECRET), SECRET, START)[0].id == identity
 
 
 def test_a_receipt_is_small_and_holds_no_text() -> None:
@@ -72,7 +76,7 @@ def test_a_receipt_is_small_and_holds_no_text() -> None:
     decision = a_decision("default", x=np.ones(29), text="a secret", model="openai:gpt-4o-mini")
     token = sign(decision, SECRET)
     assert len(token) < 400
-    again = verify(token, SECRET, START)
+    again, _ = verify(token, SECRET, START)
     assert again.text is None
     assert again.estimates == {}
 
@@ -98,14 +102,14 @@ def test_another_secret_is_another_router() -> None:
         verify(token, SECRET, START)
     own = secret_bytes(None)
     assert own == secret_bytes("") != SECRET
-    assert verify(sign(a_decision("r"), own), own, START).router == "r"
+    assert verify(sign(a_decision("r"), own), own, START)[0].router == "r"
 
 
 def test_a_receipt_expires() -> None:
     """A receipt is good up to its time of expiry, not after it."""
     decision = replace(a_decision("r"), expires_at=START + 1)
     token = sign(decision, SECRET)
-    assert verify(token, SECRET, START + 1).id == decision.id
+    assert verify(token, SECRET, START + 1)[0].id == decision.id
     with pytest.raises(ExpiredDecision) as caught:
         verify(token, SECRET, START + 1.5)
     assert caught.value.decision_id == decision.id
