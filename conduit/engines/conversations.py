@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conduit.core.errors import finite
 from conduit.core.models import ModelArm, Query
@@ -23,6 +23,7 @@ class Conversation:
 
     model: str
     tokens: float
+    before: Conversation | None = None  # as it was, should nobody answer
 
 
 class Conversations:
@@ -35,11 +36,25 @@ class Conversations:
         """Keep that a model was chosen for the next query of a conversation, of so many tokens."""
         if query.conversation_id is None:
             return
-        before = self._known.pop(query.conversation_id, None)
-        asked = tokens if before is None else before.tokens + tokens
-        self._known[query.conversation_id] = Conversation(model, asked)
+        before, asked = self._known.pop(query.conversation_id, None), tokens
+        if before is not None:
+            before = replace(before, before=None)
+            asked += before.tokens
+        self._known[query.conversation_id] = Conversation(model, asked, before)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+    def answered_by(self, query: Query, model: str | None) -> None:
+        """Keep who answered, whoever was chosen; None: nobody, so that all is as it was before."""
+        identity = query.conversation_id
+        known = None if identity is None else self._known.get(identity)
+        if identity is None or known is None:
+            return
+        now = known.before if model is None else replace(known, model=model)
+        if now is None:
+            del self._known[identity]
+        else:
+            self._known[identity] = now
 
     def saved_usd(
         self, query: Query, tokens: float, arms: Mapping[str, ModelArm]

@@ -290,10 +290,22 @@ class Router:
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 
-    def served_by(self, decision: RoutingDecision, model: str) -> None:
-        """Know which model answered, or was asked last: feedback is about that one."""
+    def served_by(
+        self,
+        decision: RoutingDecision,
+        model: str,
+        *,
+        query: Query | None = None,
+        answered: bool = True,
+    ) -> None:
+        """Know which model answered, or was asked last; what is said of the decision is about it.
+
+        The `query`'s conversation is with the model that answers, not with the one chosen.
+        """
         with self.lock:
             self._decided.served_by(decision.id, model)
+            if query is not None:
+                self._conversations.answered_by(query, model if answered else None)
 
     def _models_changed(self) -> None:
         windows = (arm.context_window for arm in self._models.values())

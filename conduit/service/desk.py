@@ -155,12 +155,14 @@ class Desk:
 
     def began(self, request: Request, model: str) -> None:
         """Let feedback find an answer of which the caller has a piece."""
+        request.begun = True
         self._credit(request, model)
 
     def _credit(self, request: Request, model: str) -> None:
         """Let the request's ids stand for the model that answered, or was asked last."""
+        answered = request.begun or request.response is not None
         self._collector.remember(request.id, request.decision, model)
-        self._router.served_by(request.decision, model)
+        self._router.served_by(request.decision, model, query=request.query, answered=answered)
 
     async def _learn(self, requests: Sequence[Request]) -> None:
         """Keep each attempt in the history, and let the collector teach from them."""

@@ -33,6 +33,7 @@ class Request:
     deadline: float  # on the monotonic clock
     purse: Purse | None
     attempts: list[AttemptRecord] = field(default_factory=list)
+    begun: bool = False  # the caller has a piece of the answer
     data: Any = None  # the answer in the form asked for, once it is whole
 
     @property

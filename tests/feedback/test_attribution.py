@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from conduit.core.errors import AllModelsFailed, ProviderError, StorageUnavailable
-from conduit.core.models import Feedback, ModelArm, RoutingDecision, RoutingResult
+from conduit.core.models import Feedback, ModelArm, Query, RoutingDecision, RoutingResult
 from conduit.engines import decided
 from conduit.engines.executor import FunctionExecutor
 from conduit.engines.executor.base import Answer, AnswerStream, Call, Pieces
@@ -21,6 +21,11 @@ from tests.storage.conftest import url
 __all__ = ["url"]
 
 MODELS = [ModelArm("acme:a", quality=0.9), ModelArm("acme:b", quality=0.2)]
+DEAR = [
+    ModelArm(name, input_usd_per_mtok=10.0, output_usd_per_mtok=10.0, output_tokens=100,
+             quality=quality)
+    for name, quality in (("acme:a", 0.9), ("acme:b", 0.3))
+]  # fmt: skip
 Pair = tuple[Service, Service]
 NAMES = ("result", "id", "decision", "decision id", "receipt")
 
@@ -105,14 +110,15 @@ async def test_a_signal_is_of_the_model_that_answered() -> None:
         assert [e.row.model for e in entries if e.row.kind == "copy"] == ["acme:b"]
 
 
-@pytest.mark.parametrize("how", NAMES[1:])
-async def test_another_process_knows_who_answered(how: str, pair: Pair) -> None:
+async def test_another_process_knows_who_answered(pair: Pair) -> None:
     """Where the answer is found in the database, the rating is of the model that gave it."""
     service, elsewhere = pair
-    target = named(await fallen_back(service), how)
+    result = await fallen_back(service)
+    targets = [named(result, how) for how in NAMES[1:]]
     await service.flush()
-    await elsewhere.submit_feedback(target, quality_score=1.0)
-    assert await rated_model(elsewhere.router) == ["acme:b"]
+    for target in targets:
+        await elsewhere.submit_feedback(target, quality_score=1.0)
+    assert await rated_model(elsewhere.router) == ["acme:b"] * 4
 
 
 async def test_an_early_receipt_knows_who_answered_later(pair: Pair) -> None:
@@ -202,25 +208,23 @@ async def test_where_all_failed_the_last_that_was_asked_is_rated() -> None:
 # streams -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["id", "decision", "decision id", "receipt"])
-async def test_a_stream_can_be_rated_from_its_first_piece(how: str, pair: Pair) -> None:
+async def test_a_stream_can_be_rated_from_its_first_piece(pair: Pair) -> None:
     """In the middle, after a stop and in another process, by any name, and about its own model."""
     service, elsewhere = pair
     async with service.stream("How tall is Mont Blanc?") as stream:
         async for _ in stream:
             break
-        names = {
-            "id": stream.id,
-            "decision": stream.decision,
-            "decision id": stream.decision.id,
-            "receipt": stream.decision.receipt,
-        }
-        await service.submit_feedback(names[how], quality_score=0.0)
-    await service.submit_feedback(names[how], quality_score=0.1)
-    await service.collector.on_abandon(names[how], shown=0.1, waited_s=1.0)
+        decision = stream.decision
+        names = (stream.id, decision, decision.id, decision.receipt)
+        for name in names:
+            await service.submit_feedback(name, quality_score=0.0)
+    for name in names:
+        await service.submit_feedback(name, quality_score=0.1)
+        await service.collector.on_abandon(name, shown=0.1, waited_s=1.0)
     await service.flush()
-    await elsewhere.submit_feedback(names[how], quality_score=0.2)
-    assert await rated_model(elsewhere.router) == ["acme:b"] * 3
+    for name in names:
+        await elsewhere.submit_feedback(name, quality_score=0.2)
+    assert await rated_model(elsewhere.router) == ["acme:b"] * 12
 
 
 class Breaking(FunctionExecutor):
@@ -252,3 +256,49 @@ async def test_a_stream_that_breaks_is_rated_by_its_decision(pair: Pair) -> None
     for name in (stream.id, stream.decision.id):
         await elsewhere.submit_feedback(name, quality_score=0.0)
     assert await rated_model(elsewhere.router) == ["acme:b"] * 2
+
+
+# conversations -----------------------------------------------------------------------------------
+
+
+async def cheapest(service: Service) -> set[str]:
+    """Return the models that the next turn of the conversation is cheaper with than elsewhere."""
+    inside = await service.router.route(Query(text="And in French?", conversation_id="c"))
+    outside = await service.router.route(Query(text="And in French?"))
+    return {m for m, e in inside.estimates.items() if e.cost_usd != outside.estimates[m].cost_usd}
+
+
+async def test_a_conversation_is_with_the_model_that_answered() -> None:
+    """After a fallback, staying saves what the model that answered has in its cache."""
+    async with serving(arms=DEAR) as service:
+        await service.complete("word " * 2000, conversation_id="c")
+        assert await cheapest(service) == {"acme:b"}
+
+
+async def test_a_conversation_is_with_the_model_whose_stream_was_left() -> None:
+    """A reader who stops has heard the model that was answering."""
+    async with serving(arms=DEAR) as service:
+        async with service.stream("word " * 2000, conversation_id="c") as stream:
+            async for _ in stream:
+                break
+        assert await cheapest(service) == {"acme:b"}
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_turn_that_nobody_answered_changes_no_conversation(turns: int) -> None:
+    """Whoever answered before has the conversation still; where nobody did, nothing is saved."""
+    down = False
+
+    def answer(model: str, prompt: str) -> str:
+        if down:
+            raise RuntimeError("down")
+        return only_b(model, prompt)
+
+    router = Router(DEAR, seed=1, environ={}, floor=0.0)
+    async with Service(router, FunctionExecutor(answer)) as service:
+        for _ in range(turns):
+            await service.complete("word " * 2000, conversation_id="c")
+        down = True
+        with pytest.raises(AllModelsFailed):
+            await service.complete("word " * 2000, conversation_id="c")
+        assert await cheapest(service) == ({"acme:b"} if turns else set())
