@@ -40,6 +40,11 @@ def normalise_text(text: str) -> str:
             expected="1 to 1,000,000 characters",
             value=len(text),
         )
+    return without_surrogates(text)
+
+
+def without_surrogates(text: str) -> str:
+    """Return the text with each half of an emoji replaced: alone it is no Unicode."""
     if text.isascii():
         return text
     try:

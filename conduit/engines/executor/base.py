@@ -21,8 +21,17 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
+from conduit.core.errors import (
+    ExecutionError,
+    InvalidInput,
+    OutputInvalid,
+    ProviderError,
+    hold_counts,
+    hold_strings,
+)
 from conduit.core.models import ModelArm, Response
+from conduit.core.queries import without_surrogates
+from conduit.engines.executor.asking import check_settings, prompt_of, several
 from conduit.engines.executor.failures import ForeignError, meaning, translated
 
 T = TypeVar("T")
@@ -48,9 +57,18 @@ class Call:
     idempotency_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse the name of a type, which libraries take for many things."""
+        """Make its texts such as can be sent; refuse what no model can be asked."""
+        # The name of a type: libraries take it for many things.
         if isinstance(self.result_type, str):
             raise unaskable("a type is needed, not the name of one")
+        hold_strings(self, ("system_prompt", "idempotency_key"))
+        hold_counts(self, ("output_retries",), required=True)
+        check_settings(self.model_settings)
+        system_prompt = self.system_prompt and without_surrogates(self.system_prompt)
+        object.__setattr__(self, "system_prompt", system_prompt)
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
+        for name in ("message_history", "tools", "toolsets"):
+            object.__setattr__(self, name, several(getattr(self, name), name, "a list"))
 
     @property
     def stands_alone(self) -> bool:

@@ -19,8 +19,15 @@ from pydantic_core import ArgsKwargs, from_json
 
 from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
+from conduit.engines.executor.asking import no_part, unwritable
 from conduit.engines.executor.base import Answer, Call, timed_out, unaskable
-from conduit.engines.executor.failures import ForeignError, described, meaning, translated
+from conduit.engines.executor.failures import (
+    ForeignError,
+    described,
+    meaning,
+    translated,
+    unwritten,
+)
 from conduit.engines.executor.readings import Readings, response_of
 
 MAX_TOOL_ROUNDS = 10  # of tool calls before an answer
@@ -217,11 +224,7 @@ def _file(item: Any) -> dict[str, Any]:
     if address is None and isinstance(data := getattr(item, "data", None), bytes):
         address = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
     if not isinstance(address, str):
-        raise InvalidInput(
-            f"a prompt cannot hold a {type(item).__name__}",
-            field="prompt",
-            expected="text, images and files",
-        )
+        raise no_part(item)
     if media_type.startswith("image/") or getattr(item, "kind", "") == "image-url":
         return {"type": "image_url", "image_url": {"url": address}}
     return {"type": "file", "file": {"file_data": address}}
@@ -295,6 +298,8 @@ class Talk:
             failure = error
         elif isinstance(error, TimeoutError) and self._limit.expired():
             failure = timed_out(self.arm.id, self.call.timeout_s, partial=partial)
+        elif self.asking and not self._replies and (cause := unwritten(error)) is not None:
+            return unwritable(cause)
         elif self.asking:
             failure = translated(error, self.arm.id, now=time.time(), partial=partial)
         else:

@@ -87,6 +87,8 @@ _UNCONNECTED = (
     "ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ClientConnectorError", "gaierror",
 )  # fmt: skip
 
+_SERIALIZING = ("PydanticSerializationError",)
+
 
 def meaning(kind: str) -> Meaning:
     """Return what a kind of failure means; a kind nobody named counts as the provider's failure."""
@@ -176,6 +178,8 @@ def _kind(error: BaseException, status: int | None) -> str:
         return "quota"
     if _code(error) in ("content_filter", "content_policy_violation"):
         return "content_filter"
+    if unwritten(error) is not None:  # before the status, which LiteLLM makes up for it
+        return "bad_request"
     if status is not None:
         return kind_of_status(status)
     causes = list(_causes(error))
@@ -200,6 +204,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             cause = cause.exceptions[0]
             continue
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def unwritten(error: BaseException) -> BaseException | None:
+    """Return what kept a request from being written, if that was it: no text, or no JSON."""
+    *_, cause = _causes(error)
+    if isinstance(cause, UnicodeEncodeError) or type(cause).__name__ in _SERIALIZING:
+        return cause
+    trace = cause.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else trace.tb_frame.f_globals.get("__name__")
+    return cause if place == "json.encoder" else None
 
 
 def _never_sent(error: BaseException) -> bool:

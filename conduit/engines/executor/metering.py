@@ -19,8 +19,9 @@ from pydantic_ai.usage import RequestUsage
 
 from conduit.core.errors import ExecutionError, ProviderError
 from conduit.core.models import ModelArm
+from conduit.engines.executor.asking import unwritable
 from conduit.engines.executor.base import guarded
-from conduit.engines.executor.failures import meaning, translated
+from conduit.engines.executor.failures import meaning, translated, unwritten
 
 IDEMPOTENCY = "Idempotency-Key"  # a provider that keeps answers by it sends it back
 
@@ -102,6 +103,9 @@ class Metered(WrapperModel):
     def _ours(self, error: Exception) -> Exception:
         if isinstance(error, ExecutionError):
             return error
+        cause = unwritten(error)
+        if cause is not None and not self._responses:  # a later request repeats what was answered
+            return unwritable(cause)
         return translated(error, self._arm.id, now=time.time())
 
     def given(self) -> list[ModelResponse]:

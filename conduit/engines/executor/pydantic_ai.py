@@ -47,6 +47,7 @@ from conduit.engines.executor.homes import Homes
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
 from conduit.engines.executor.single import TEXT, Form
+from conduit.engines.executor.vocabulary import check
 
 # OpenAI's HTTP library: httpx, or httpx2 from one of its releases on.
 _HTTPX = next(
@@ -138,6 +139,7 @@ class PydanticAIExecutor:
 
     async def execute(self, arm: ModelArm, call: Call) -> Answer[Any]:
         """Return the answer of the model, within `call.timeout_s`."""
+        check(call)
         run = _Run(arm, call)
         return await guarded(self._answered(run), run.ours)
 
@@ -176,6 +178,7 @@ class PydanticAIExecutor:
     @asynccontextmanager
     async def stream(self, arm: ModelArm, call: Call) -> AsyncIterator[AnswerStream]:
         """Return the answer piece by piece; leaving the context closes the connection."""
+        check(call)
         run = _Run(arm, call)
         try:
             async with AsyncExitStack() as stack:
