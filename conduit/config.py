@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeGuard
@@ -220,7 +221,8 @@ def read_environment(dotenv: str | Path = ".env") -> dict[str, str]:
     """Return the process's environment over what the file adds to it; empty variables are none."""
     from dotenv import dotenv_values
 
-    added = dotenv_values(dotenv) if Path(dotenv).is_file() else {}
+    file = Path(dotenv)
+    added = dotenv_values(stream=StringIO(_read_text(file))) if file.is_file() else {}
     both = {**added, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in both.items() if value}
 
@@ -313,7 +315,7 @@ def _read_text(file: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read ({error})", field="config") from error
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")  # as editors on Windows begin it
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{file}:{line}: is not UTF-8", field="config") from None

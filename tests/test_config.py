@@ -359,6 +359,19 @@ def test_the_environment_wins_over_dotenv_and_empty_counts_for_nothing(
     assert "MISTRAL_API_KEY" not in found
 
 
+def test_a_dotenv_in_another_encoding_is_refused_with_its_line() -> None:
+    """What is no UTF-8 cannot be read for sure; the error says where, and not what."""
+    Path(".env").write_bytes(b"CONDUIT_MODELS=m\nNAME=\xe9\n")
+    with pytest.raises(ConfigurationError, match=re.escape(".env:2: is not UTF-8")):
+        read_environment()
+
+
+def test_a_dotenv_may_begin_with_a_byte_order_mark() -> None:
+    """Editors on Windows write one; the first variable has its name all the same."""
+    Path(".env").write_bytes(b"\xef\xbb\xbfCONDUIT_ROUTER_NAME=marked\n")
+    assert read_environment()["CONDUIT_ROUTER_NAME"] == "marked"
+
+
 def test_keys_of_dotenv_reach_the_vendors_clients() -> None:
     """Only the named variables that are missing are exported, and the call says which."""
     write("GROQ_API_KEY=a\nOPENAI_API_KEY=b\nUNRELATED=c\n", ".env")

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         router_of,
     )
     from conduit.service.readings import Health, ServiceStats
-    from conduit.service.requests import text_of
-    from conduit.service.service import AnswerInParts, Service
+    from conduit.service.requests import AnswerInParts, text_of
+    from conduit.service.service import Service
 else:
     __getattr__ = exporter(
         __name__,
         {
-            "AnswerInParts": "conduit.service.service",
+            "AnswerInParts": "conduit.service.requests",
             "DEFAULT_DATABASE_URL": "conduit.service.assembly",
             "Health": "conduit.service.readings",
             "Service": "conduit.service.service",

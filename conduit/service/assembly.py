@@ -19,7 +19,7 @@ from conduit.engines.router import Router
 from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
 from conduit.service.loop import HomeLoop
-from conduit.service.service import Service
+from conduit.service.service import Service, limits
 from conduit.storage.base import Store
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///conduit.db"
@@ -68,6 +68,7 @@ async def create_service(
     if "log_level" in settings.model_fields_set:  # else the application's own set-up stands
         logging.getLogger("conduit").setLevel(settings.log_level)
     evaluator = evaluator or evaluator_of(settings)
+    all_budgets = (*limits(budgets), *budgets_of(settings))
     async with AsyncExitStack() as unless_made:
         store = await _opened_store(settings)
         unless_made.push_async_callback(store.close)
@@ -77,7 +78,7 @@ async def create_service(
             executor or executor_of(settings),
             default_result_type=default_result_type,
             timeout_s=settings.timeout_s,
-            budgets=(*budgets, *budgets_of(settings)),
+            budgets=all_budgets,
             collector=collector_of(settings, router),
             store=store,
             evaluator=evaluator,

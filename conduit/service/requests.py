@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from conduit.core.models import (
     RoutingResult,
 )
 from conduit.engines.executor.base import Answer, Call, Executor
-from conduit.engines.executor.chain import AttemptRecord
+from conduit.engines.executor.chain import AttemptRecord, ChainStream
 from conduit.service.purse import Covered, Purse
 
 
@@ -58,6 +58,41 @@ class Request:
             response=answer.response,
             messages=answer.messages,
         )
+
+
+class AnswerInParts:
+    """An answer on its way; iterate, then read `result`."""
+
+    def __init__(self, request: Request, pieces: ChainStream) -> None:
+        """Wrap the pieces of a chain."""
+        self._request = request
+        self._pieces = pieces
+        self.decision = request.decision
+
+    @property
+    def id(self) -> str:
+        """Return the id under which feedback can be given."""
+        return self._request.id
+
+    @property
+    def model(self) -> str:
+        """Return the model that answers."""
+        return self._pieces.arm.id
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return text deltas, or ever more complete data where a type was asked for."""
+        return aiter(self._pieces)
+
+    @property
+    def result(self) -> RoutingResult[Any]:
+        """Return the whole answer; known once the pieces have ended."""
+        if self._request.response is None:
+            raise InvalidInput(
+                "the result is known once the pieces of the stream have ended: read them first",
+                field="result",
+                expected="a stream that was read to its end",
+            )
+        return self._request.result(self._pieces.answer)
 
 
 def closed() -> ConfigurationError:

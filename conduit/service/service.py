@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Any, Self, TypeVar
 
 from conduit import telemetry
-from conduit.core.errors import InvalidInput, StorageUnavailable, finite, unknown_name
+from conduit.core.errors import InvalidInput, StorageUnavailable, finite, unknown_name, whole
 from conduit.core.models import (
     Feedback,
     ModelArm,
@@ -21,7 +21,7 @@ from conduit.core.models import (
 )
 from conduit.engines.budget import Budget, Budgets
 from conduit.engines.executor.base import Call, Executor
-from conduit.engines.executor.chain import ChainStream, run_chain, stream_chain
+from conduit.engines.executor.chain import run_chain, stream_chain
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.leftovers import Leftovers
 from conduit.engines.router import Router
@@ -35,7 +35,7 @@ from conduit.service.desk import Desk
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
 from conduit.service.readings import Health, ServiceStats
-from conduit.service.requests import Request, closed, query_of
+from conduit.service.requests import AnswerInParts, closed, query_of
 from conduit.storage.base import Ack, Store
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Service:
         self.environment = environment  # a name for health reports and spans
         self.loop = HomeLoop()
         self._leftovers = Leftovers()
-        self._budgets = Budgets(budgets, router.store, router.name, clock=clock)
+        self._budgets = Budgets(limits(budgets), router.store, router.name, clock=clock)
         self.evaluator = evaluator
         self.desk = Desk(
             router,
@@ -207,8 +207,7 @@ class Service:
 
         `options` are those of `complete`. What one prompt's own tools raise is a value, too.
         """
-        if concurrency < 1:
-            raise InvalidInput("concurrency must be at least 1", field="concurrency")
+        whole(concurrency, "concurrency", low=1)
         if isinstance(prompts, str):
             raise InvalidInput("prompts must be many, not one text", field="prompts")
         _refuse_unknown(options, (*_own_options(), *CALL_OPTIONS))
@@ -249,6 +248,11 @@ class Service:
         """
         from conduit.progress import progress_bar
 
+        whole(concurrency, "concurrency", low=1)
+        if models is not None and (isinstance(models, str) or not models):
+            raise InvalidInput(
+                "models must be names of this router's models, one at least", field="models"
+            )
         asked = distinct(prompts)
         total = len(asked) * len(models or self.router.models)
         with (
@@ -447,35 +451,15 @@ def _own_options() -> tuple[str, ...]:
     return tuple(each.name for each in given if each.kind is each.KEYWORD_ONLY)
 
 
+def limits(budgets: Sequence[Budget]) -> tuple[Budget, ...]:
+    """Return the spend limits, or raise InvalidInput for what is no list of them."""
+    listed = isinstance(budgets, Sequence) and all(isinstance(each, Budget) for each in budgets)
+    if not listed:
+        wanted = "a list of Budget"
+        raise InvalidInput(f"budgets must be {wanted}", field="budgets", expected=wanted)
+    return tuple(budgets)
+
+
 def _seconds(timeout_s: float) -> float:
     """Return a time limit; infinity is none."""
     return timeout_s if timeout_s == math.inf else finite(timeout_s, "timeout_s", low=0.0)
-
-
-class AnswerInParts:
-    """An answer on its way; iterate, then read `result`."""
-
-    def __init__(self, request: Request, pieces: ChainStream) -> None:
-        """Wrap the pieces of a chain."""
-        self._request = request
-        self._pieces = pieces
-        self.decision = request.decision
-
-    @property
-    def id(self) -> str:
-        """Return the id under which feedback can be given."""
-        return self._request.id
-
-    @property
-    def model(self) -> str:
-        """Return the model that answers."""
-        return self._pieces.arm.id
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        """Return text deltas, or ever more complete data where a type was asked for."""
-        return aiter(self._pieces)
-
-    @property
-    def result(self) -> RoutingResult[Any]:
-        """Return the whole answer; known once the pieces have ended."""
-        return self._request.result(self._pieces.answer)

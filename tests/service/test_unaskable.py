@@ -9,12 +9,12 @@ import pytest
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
 from conduit.core.errors import InvalidInput, ProviderError
-from conduit.core.models import Response
+from conduit.core.models import ModelArm, Response
 from conduit.engines.budget import Budget
 from conduit.engines.executor import LiteLLMExecutor, PydanticAIExecutor
-from conduit.engines.executor.base import Call, Executor
+from conduit.engines.executor.base import Answer, Call, Executor, FunctionExecutor
 from conduit.engines.router import Router
-from conduit.service import Service
+from conduit.service import Service, create_service
 from conduit.testing import LocalProvider, SimulatedModel
 
 EXECUTORS = [PydanticAIExecutor, LiteLLMExecutor]
@@ -165,3 +165,78 @@ async def test_what_a_tool_gave_that_cannot_be_sent_is_no_fault_of_the_model(
     assert failed.value.kind == "bad_request"
     assert isinstance(failed.value.response, Response)
     assert failed.value.response.cost_usd
+
+
+def of_functions(**options: Any) -> Service:
+    """Return a service on two models that are a function."""
+    arms = [ModelArm(n, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0) for n in ("a", "b")]
+    router = Router(arms, seed=1, environ={})
+    return Service(router, FunctionExecutor(lambda model, prompt: "An answer."), **options)
+
+
+@pytest.mark.parametrize("concurrency", ["x", 0, 1.5, None])
+async def test_a_concurrency_that_is_none_is_refused_by_name(concurrency: Any) -> None:
+    """In a batch and in a calibration."""
+    async with of_functions() as service:
+        with pytest.raises(InvalidInput, match="concurrency"):
+            await service.complete_batch(["hi"], concurrency=concurrency, progress=False)
+        with pytest.raises(InvalidInput, match="concurrency"):
+            await service.calibrate(["hi"], concurrency=concurrency, progress=False)
+
+
+@pytest.mark.parametrize("models", [[], "a"])
+async def test_a_calibration_of_no_models_is_refused_by_name(models: Any) -> None:
+    """Nothing would be learned; one name is no list of them."""
+    async with of_functions() as service:
+        with pytest.raises(InvalidInput) as refused:
+            await service.calibrate(["hi"], models=models, grader=len, progress=False)
+        assert refused.value.field == "models"
+
+
+async def test_a_streams_result_is_refused_by_name_before_it_is_there() -> None:
+    """Whoever reads it too early hears what to do; after the pieces it is there."""
+    async with of_functions() as service, service.stream("hi") as stream:
+        with pytest.raises(InvalidInput) as refused:
+            _ = stream.result
+        assert refused.value.field == "result"
+        assert [piece async for piece in stream]
+        assert stream.result.data == "An answer."
+
+
+@pytest.mark.parametrize("budgets", [Budget(usd=1.0), [1.0], 5, None])
+async def test_what_is_no_list_of_budgets_is_refused_by_name(budgets: Any) -> None:
+    """One budget alone, or an amount; by both ways of making a service."""
+    with pytest.raises(InvalidInput) as refused:
+        of_functions(budgets=budgets)
+    assert refused.value.field == "budgets"
+    with pytest.raises(InvalidInput, match="budgets"):
+        await create_service(models=["m"], budgets=budgets)
+
+
+BAD_NUMBERS: list[dict[str, Any]] = [
+    {"cost_usd": float("nan")}, {"cost_usd": -5.0}, {"cost_usd": "1"}, {"output_tokens": -3},
+    {"latency_s": float("inf")},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+async def test_a_bad_measurement_of_one_answer_costs_no_other_its_lesson(
+    bad: dict[str, Any],
+) -> None:
+    """The others are learned, what was spent stays a number, and the error names the field."""
+
+    def answer(model: str, prompt: str) -> Answer[str]:
+        taken = bad if prompt.startswith("bad") else {"cost_usd": 0.001}
+        return Answer(data="Fine.", response=Response(model=model, text="Fine.", **taken))
+
+    router = Router([ModelArm("a"), ModelArm("b")], seed=1, environ={})
+    async with Service(router, FunctionExecutor(answer)) as service:
+        prompts = [f"{'bad' if n == 0 else 'good'} question {n}" for n in range(10)]
+        ended = await service.complete_batch(prompts, progress=False)
+        await service.flush()
+        stats = await service.get_stats()
+    failed = [each for each in ended if isinstance(each, Exception)]
+    assert len(failed) == 1
+    assert next(iter(bad)) in str(failed[0])
+    assert stats.router.outcomes >= 9
+    assert stats.cost_usd == pytest.approx(0.009)

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
-from conduit.core.errors import InvalidInput, whole
+from conduit.catalogue.models import provider_key_names
+from conduit.core.errors import InvalidInput, ProviderError, whole
+from conduit.core.models import ModelArm
 from conduit.core.queries import without_surrogates
+from conduit.engines.executor.failures import ForeignError, described
 
 PARTS = "text, images and files"
 _NO_PARTS = (NoneType, bool, int, float, complex, bytes, bytearray, list, tuple, set)
@@ -81,3 +84,18 @@ def unwritable(error: BaseException) -> InvalidInput:
         field=field,
         expected=expected,
     )
+
+
+def unusable(arm: ModelArm, name: str, kind: str, error: Exception) -> ProviderError:
+    """Return the error of a model that cannot even be asked, with the way out."""
+    provider = name.partition(":")[0]
+    ways = {
+        "auth": f"set {' or '.join(provider_key_names(provider)) or 'its key'}",
+        "not_installed": f'pip install "conduit-router[{provider}]"',
+        "not_found": "name it provider:model, as PydanticAI does",
+    }
+    failure = ProviderError(
+        f"{arm.id} cannot be asked through {provider!r}: {ways[kind]}", model=arm.id, kind=kind
+    )
+    failure.__cause__ = ForeignError(described(error))
+    return failure

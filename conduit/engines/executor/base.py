@@ -224,6 +224,9 @@ class FunctionExecutor:
                 return error
             if isinstance(error, TimeoutError) and limit.expired():
                 return timed_out(arm.id, call.timeout_s)
+            if isinstance(error, InvalidInput):  # a measurement of its `Response` that is none
+                words = f"{arm.id} {meaning('malformed').words} ({error})"
+                return ProviderError(words, model=arm.id, kind="malformed")
             return translated(error, arm.id, now=time.time())
 
         value = await guarded(returned(), ours)

@@ -27,10 +27,11 @@ from pydantic_ai.result import StreamedRunResult
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
 
-from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id, provider_key_names
+from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id
 from conduit.catalogue.pricing import load_prices
-from conduit.core.errors import ExecutionError, OutputInvalid, ProviderError
+from conduit.core.errors import ExecutionError, OutputInvalid
 from conduit.core.models import ModelArm, Response
+from conduit.engines.executor.asking import unusable
 from conduit.engines.executor.base import (
     Answer,
     AnswerStream,
@@ -251,12 +252,12 @@ class PydanticAIExecutor:
                 return self._compatible(arm, arm.base_url, name)
             return infer_model(name, provider_factory=self._provider)
         except ImportError as error:
-            raise _unusable(arm, name, "not_installed", error) from None
+            raise unusable(arm, name, "not_installed", error) from None
         except (UserError, OpenAIError) as error:
             kind = "auth" if ":" in name else "not_found"
-            raise _unusable(arm, name, kind, error) from None
+            raise unusable(arm, name, kind, error) from None
         except ValueError as error:
-            raise _unusable(arm, name, "not_found", error) from None
+            raise unusable(arm, name, "not_found", error) from None
 
     def _compatible(self, arm: ModelArm, base_url: str, name: str) -> Model[Any]:
         """Return a model of a server that speaks OpenAI's chat completions."""
@@ -346,21 +347,6 @@ def _identity(result_type: Any) -> Any:
     except TypeError:
         return id(result_type)
     return result_type
-
-
-def _unusable(arm: ModelArm, name: str, kind: str, error: Exception) -> ProviderError:
-    """Return the error of a model that cannot even be asked, with the way out."""
-    provider = name.partition(":")[0]
-    ways = {
-        "auth": f"set {' or '.join(provider_key_names(provider)) or 'its key'}",
-        "not_installed": f'pip install "conduit-router[{provider}]"',
-        "not_found": "name it provider:model, as PydanticAI does",
-    }
-    failure = ProviderError(
-        f"{arm.id} cannot be asked through {provider!r}: {ways[kind]}", model=arm.id, kind=kind
-    )
-    failure.__cause__ = ForeignError(described(error))
-    return failure
 
 
 class _Run:
