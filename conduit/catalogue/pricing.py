@@ -9,9 +9,10 @@ is asked for its offline data alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from conduit.core.models import ModelArm
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider, TieredPrices
+
+Price = tuple[float, float]  # dollars per million input and output tokens
 
 # PydanticAI's and LiteLLM's names of providers that genai-prices calls something else.
 _GENAI_NAMES: Mapping[str, str] = MappingProxyType(
@@ -43,7 +46,7 @@ def load_prices() -> None:
     get_snapshot()
 
 
-def list_price(model_id: str, day: date | None = None) -> tuple[float, float] | None:
+def list_price(model_id: str, day: date | None = None) -> Price | None:
     """Return dollars per million (input, output) tokens on a day, or None where nobody says."""
     known = find_model(model_id)
     if known is not None:
@@ -113,7 +116,7 @@ def usage_price_usd(
     if counted is None:
         return None
     own, listed = _own_price(arm), _provider_price(arm, at.date())
-    if listed is not None and (own is None or own == listed or _was_listed(arm.id, own)):
+    if listed is not None and (own is None or _is_listed(arm.id, own, listed)):
         exact = _genai_dollars(arm.id, counted, at)
         if exact is not None:
             return exact
@@ -122,25 +125,83 @@ def usage_price_usd(
     return prices and _dollars(counted["input_tokens"], counted["output_tokens"], prices)
 
 
-def _provider_price(arm: ModelArm, day: date) -> tuple[float, float] | None:
+def most_usd(
+    arm: ModelArm, input_tokens: float, output_tokens: float, *, requests: int = 1, day: date
+) -> float | None:
+    """Return the most that a provider charges for at most so many tokens, in so many requests.
+
+    That is at the step of the longest prompt, and with a cache that is written to. A price that
+    the user set on the arm is taken as it is; None where there is none.
+    """
+    own = _own_price(arm)
+    if own is None:
+        return None
+    most = _dollars(input_tokens, output_tokens, own)
+    for step in _steps(arm.id, own, day) if arm.base_url is None else ():
+        if input_tokens > step.beyond_tokens:
+            usd = _dollars(input_tokens, output_tokens, step.usd_per_mtok)
+            most = max(most, usd + requests * step.usd_per_request)
+    return most
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What a listed model costs at most for a prompt of more than so many tokens."""
+
+    beyond_tokens: int
+    usd_per_mtok: Price
+    usd_per_request: float
+
+
+@lru_cache(maxsize=1024)  # it is asked before every call under a limit, and takes 0.2 ms
+def _steps(model_id: str, own: Price, day: date) -> tuple[_Step, ...]:
+    """Return the steps in the price of a model, none where the price is the user's own."""
+    listed = list_price(model_id, day)
+    found = _genai_model(model_id)
+    if found is None or listed is None or not _is_listed(model_id, own, listed):
+        return ()
+    prices = found[1].get_prices(datetime.combine(day, time(12), UTC))
+    read = prices.input_mtok, prices.cache_write_mtok
+    per_request = (_base(prices.requests_kcount) or 0.0) / 1_000
+    return tuple(
+        _Step(n, (max(_at(p, n) for p in read), _at(prices.output_mtok, n)), per_request)
+        for n in sorted({-1, *(n for p in (*read, prices.output_mtok) for n in _starts(p))})
+    )
+
+
+def _starts(price: Decimal | TieredPrices | None) -> list[int]:
+    return [] if price is None or isinstance(price, Decimal) else [t.start for t in price.tiers]
+
+
+def _at(price: Decimal | TieredPrices | None, beyond_tokens: int) -> float:
+    """Return the price of a prompt of more than so many tokens; 0 where there is none."""
+    if price is None or isinstance(price, Decimal):
+        return float(price or 0)
+    below = (t.price for t in price.tiers if t.start <= beyond_tokens)
+    return float(max(below, default=price.base, key=float))
+
+
+def _provider_price(arm: ModelArm, day: date) -> Price | None:
     """Return the list price, unless the arm is at an address that the list is not about."""
     return None if arm.base_url is not None else list_price(arm.id, day)
 
 
-def _was_listed(model_id: str, prices: tuple[float, float]) -> bool:
-    """Say whether the catalogue gave this price on some day, so that the user did not set it."""
+def _is_listed(model_id: str, prices: Price, listed: Price) -> bool:
+    """Say whether a list gives this price, or gave it on some day: the user did not set it."""
+    if prices == listed:
+        return True
     known = find_model(model_id)
     periods = () if known is None else known.prices
     return any((p.input_usd_per_mtok, p.output_usd_per_mtok) == prices for p in periods)
 
 
-def _own_price(arm: ModelArm) -> tuple[float, float] | None:
+def _own_price(arm: ModelArm) -> Price | None:
     if arm.input_usd_per_mtok is None or arm.output_usd_per_mtok is None:
         return None
     return arm.input_usd_per_mtok, arm.output_usd_per_mtok
 
 
-def _dollars(input_tokens: float, output_tokens: float, prices: tuple[float, float]) -> float:
+def _dollars(input_tokens: float, output_tokens: float, prices: Price) -> float:
     return (input_tokens * prices[0] + output_tokens * prices[1]) / 1_000_000
 
 
@@ -178,7 +239,7 @@ def _split(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def _genai_list_price(model_id: str, day: date) -> tuple[float, float] | None:
+def _genai_list_price(model_id: str, day: date) -> Price | None:
     found = _genai_model(model_id)
     if found is None:
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from conduit.catalogue.pricing import most_usd
 from conduit.core.errors import (
     BudgetExceeded,
     InvalidInput,
@@ -19,6 +20,7 @@ from conduit.core.errors import (
 )
 from conduit.core.models import ModelArm
 from conduit.engines.bookings import Bookings
+from conduit.engines.executor.sizes import Size
 from conduit.engines.pacing import PacedPeriod, Pacer, allowed_usd
 from conduit.storage.base import Store, new_id
 
@@ -70,14 +72,15 @@ class Budget:
         return f"{router}|{self.scope}|{whose}|{self.per}"
 
 
-def worst_case_usd(arm: ModelArm, input_tokens: float, output_tokens: float) -> float | None:
-    """Return what so many tokens cost, or None when the price is unknown."""
-    if not arm.priced:
-        return None
-    return (
-        input_tokens * (arm.input_usd_per_mtok or 0.0)
-        + output_tokens * (arm.output_usd_per_mtok or 0.0)
-    ) / 1e6
+def worst_case_usd(arm: ModelArm, size: Size, now: float) -> float | None:
+    """Return the most that a call of this size costs, or None when the price is unknown."""
+    return most_usd(
+        arm,
+        size.all_input_tokens,
+        size.requests * size.output_tokens,
+        requests=size.requests,
+        day=datetime.fromtimestamp(now, UTC).date(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,10 @@ class Budgets:
         self._since = clock()
         self._turn = asyncio.Semaphore(AT_ONCE)
         self.bookings = Bookings(store)
+
+    def worst_case_usd(self, arm: ModelArm, size: Size) -> float | None:
+        """Return the most that a call of this size costs now, or None at an unknown price."""
+        return worst_case_usd(arm, size, self._clock())
 
     async def left_usd(self, user_key: str | None) -> float:
         """Return what the tightest limit leaves now."""

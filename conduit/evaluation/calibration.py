@@ -127,8 +127,7 @@ class _Run:
 
     def worst_usd(self, prompt: Prompt, arm: ModelArm) -> float | None:
         """Return the most that one answer can cost."""
-        size = size_of(self.call(prompt, arm))
-        return worst_case_usd(arm, size.all_input_tokens, size.requests * size.output_tokens)
+        return worst_case_usd(arm, size_of(self.call(prompt, arm)), time.time())
 
     def replays(self, arm: ModelArm) -> bool:
         """Return whether this model's provider was seen to keep answers."""

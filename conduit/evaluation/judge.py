@@ -29,8 +29,9 @@ from conduit.core.errors import (
     finite,
 )
 from conduit.core.models import ModelArm, Response
-from conduit.engines.budget import Budget, Budgets, Hold, worst_case_usd
+from conduit.engines.budget import Budget, Budgets, Hold
 from conduit.engines.executor.base import Call, Executor
+from conduit.engines.executor.sizes import Size
 from conduit.evaluation.families import family
 from conduit.evaluation.graders import Prompt
 from conduit.evaluation.verdicts import (
@@ -355,7 +356,8 @@ class ArbiterEvaluator:
     async def _reserved(self, budgets: Budgets, shown: str) -> Hold:
         """Set the worst case of a call aside in the budget of the day."""
         tokens = len((self._instructions + shown).encode()) / 2.0 + 500  # more than it can have
-        worst = worst_case_usd(self.arm, tokens, MAX_OUTPUT_TOKENS)
+        size = Size(input_tokens=tokens, output_tokens=MAX_OUTPUT_TOKENS)
+        worst = budgets.worst_case_usd(self.arm, size)
         try:
             return await budgets.reserve(worst or 0.0, None)
         except BudgetExceeded:

@@ -9,7 +9,7 @@ from typing import Any
 
 from conduit.core.errors import BudgetExceeded, ConfigurationError, ProviderError
 from conduit.core.models import ModelArm
-from conduit.engines.budget import Budgets, Hold, worst_case_usd
+from conduit.engines.budget import Budgets, Hold
 from conduit.engines.executor.base import Answer, AnswerStream, Call, Executor
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.failures import meaning, was_free
@@ -74,12 +74,7 @@ async def afford(
 ) -> tuple[Purse, list[ModelArm]]:
     """Set aside the worst case of the candidates that the budgets still allow, and return those."""
     size = size_of(call)
-    worst = {
-        arm.id: usd
-        for arm in arms
-        if (usd := worst_case_usd(arm, size.all_input_tokens, size.requests * size.output_tokens))
-        is not None
-    }
+    worst = {arm.id: usd for arm in arms if (usd := budgets.worst_case_usd(arm, size)) is not None}
     if not worst:
         raise ConfigurationError(
             f"a spend limit needs prices, and none is known of {', '.join(a.id for a in arms)}: "

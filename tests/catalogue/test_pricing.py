@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conduit.catalogue.models import complete_arm, supported_models
-from conduit.catalogue.pricing import list_price, price_usd, usage_price_usd, with_list_price
+from conduit.catalogue.pricing import (
+    list_price,
+    most_usd,
+    price_usd,
+    usage_price_usd,
+    with_list_price,
+)
 from conduit.core.errors import InvalidInput
 from conduit.core.models import ModelArm
 
@@ -187,3 +194,29 @@ def test_cost_is_additive_and_grows_with_tokens(model: object, a: int, b: int) -
     assert second is not None
     assert whole == pytest.approx(first + second)
     assert min(first, second) >= 0.0
+
+
+@pytest.mark.parametrize("model", [*(m.id for m in supported_models()), "perplexity:sonar"])
+@given(read=COUNTS, fewer=st.floats(0.0, 1.0), written=COUNTS, cached=st.floats(0.0, 1.0))
+@settings(max_examples=20)
+def test_nothing_costs_more_than_the_most(
+    model: str, read: int, fewer: float, written: int, cached: float
+) -> None:
+    """At most so many tokens, however many of them go to the cache, cost at most that much."""
+    arm = with_list_price(complete_arm(ModelArm(model)), AT.date())
+    most = most_usd(arm, read, written, day=AT.date())
+    tokens = int(read * fewer)
+    cost = usage_price_usd(arm, tokens, written, at=AT, cache_write_tokens=int(tokens * cached))
+    assert (most is None) == (cost is None)
+    assert most is None or cost is None or cost <= most * (1.0 + 1e-9) + 1e-15
+
+
+def test_the_most_at_a_price_of_ones_own_is_that_price() -> None:
+    """Steps and cache prices are the list's, not those of a price that somebody set."""
+    own = ModelArm("anthropic:claude-haiku-5-5", input_usd_per_mtok=7.0, output_usd_per_mtok=9.0)
+    assert most_usd(own, 1e6, 1e6, day=AT.date()) == pytest.approx(16.0)
+    listed = with_list_price(ModelArm("anthropic:claude-haiku-5-5"), AT.date())
+    elsewhere = replace(listed, base_url="http://localhost")
+    assert most_usd(elsewhere, 1e6, 0.0, day=AT.date()) == pytest.approx(0.1)
+    assert most_usd(listed, 1e6, 0.0, day=AT.date()) == pytest.approx(0.625)
+    assert most_usd(ModelArm("nobody:knows"), 1e6, 0.0, day=AT.date()) is None

@@ -18,7 +18,12 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
 from openai.resources.chat import AsyncChat, AsyncCompletions  # noqa: F401
 from pydantic import PydanticUserError
 from pydantic_ai import Agent, capture_run_messages
-from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior, UserError
+from pydantic_ai.exceptions import (
+    ContentFilterError,
+    UnexpectedModelBehavior,
+    UsageLimitExceeded,
+    UserError,
+)
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
@@ -26,6 +31,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.result import StreamedRunResult
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import UsageLimits
 
 from conduit.catalogue.models import PROVIDER_SPELLINGS, canonical_id
 from conduit.catalogue.pricing import load_prices
@@ -48,6 +54,7 @@ from conduit.engines.executor.homes import Homes
 from conduit.engines.executor.metering import IDEMPOTENCY, CompatibleModel, Metered, cut_off
 from conduit.engines.executor.readings import Readings, read, response_of
 from conduit.engines.executor.single import TEXT, Form
+from conduit.engines.executor.sizes import requests_of
 from conduit.engines.executor.vocabulary import check
 
 # OpenAI's HTTP library: httpx, or httpx2 from one of its releases on.
@@ -216,6 +223,7 @@ class PydanticAIExecutor:
             "message_history": call.message_history or None,
             "instructions": call.system_prompt,
             "model_settings": _settings(call),
+            "usage_limits": UsageLimits(request_limit=requests_of(call)),
             "toolsets": call.toolsets or None,
             "deps": call.deps,
             "infer_name": False,
@@ -408,11 +416,15 @@ class _Run:
             if self.metered is not None and self.metered.was_cut():
                 return cut_off(self.arm, self._partial)
             return self._invalid(error)
+        made = len(self.metered.given()) if self.metered else 0
+        # With fewer requests it is the limit of an agent in one of the caller's tools.
+        if isinstance(error, UsageLimitExceeded) and made >= requests_of(self.call):
+            return self._invalid(error, " (it calls tools for ever)")
         return None
 
-    def _invalid(self, error: Exception) -> OutputInvalid:
+    def _invalid(self, error: Exception, why: str = "") -> OutputInvalid:
         retries = self._read_so_far().retries if self.metered else 0
-        words = f"{self.arm.id} {meaning('invalid_output').words}"
+        words = f"{self.arm.id} {meaning('invalid_output').words}{why}"
         failure = OutputInvalid(words, model=self.arm.id, retries=retries)
         failure.__cause__ = ForeignError(described(error))
         return failure

@@ -40,15 +40,20 @@ class Size:
 def size_of(call: Call) -> Size:
     """Return the most that a call takes at one model."""
     typed = call.result_type is not str
-    has_tools = bool(call.tools or call.toolsets)
     said = (call.prompt, call.system_prompt, call.message_history)
     tokens = sum(map(_tokens, said)) + TOKENS_PER_PART
     tokens += TOOL_TOKENS * (len(call.tools) + 4 * len(call.toolsets))
     return Size(
         input_tokens=tokens + (_schema_tokens(call.result_type) if typed else 0.0),
         output_tokens=float((call.model_settings or {}).get("max_tokens") or MAX_OUTPUT_TOKENS),
-        requests=1 + (call.output_retries if typed else 0) + (TOOL_ROUNDS if has_tools else 0),
+        requests=requests_of(call),
     )
+
+
+def requests_of(call: Call) -> int:
+    """Return how many requests a call makes at most: executors make no more."""
+    mending = 0 if call.result_type is str else call.output_retries
+    return 1 + mending + (TOOL_ROUNDS if call.tools or call.toolsets else 0)
 
 
 def limited(call: Call) -> Call:

@@ -36,7 +36,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import FunctionToolset
-from pydantic_ai.usage import RequestUsage
+from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from conduit.core.errors import ExecutionError, InvalidInput, OutputInvalid, ProviderError
 from conduit.core.models import ModelArm, Response
@@ -230,7 +230,7 @@ async def test_everything_of_a_call_reaches_the_model(executor: PydanticAIExecut
 async def test_a_plain_text_is_what_an_agent_would_have_made_of_it(
     executor: PydanticAIExecutor, parts: list[Any], more: dict[str, Any]
 ) -> None:
-    """The same requests as the agent's, and the same data or refusal."""
+    """The same requests as those of an agent that may make one; the same data or refusal."""
     seen: list[tuple[list[Any], Any, Any]] = []
 
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
@@ -244,7 +244,12 @@ async def test_a_plain_text_is_what_an_agent_would_have_made_of_it(
     prompt, settings = ["2+2?", ImageUrl("https://example.org/sum.png")], ModelSettings(top_p=0.5)
     call = Call(prompt, system_prompt="be brief", model_settings={"top_p": 0.5})
     try:
-        expected: Any = await agent.run(prompt, instructions="be brief", model_settings=settings)
+        expected: Any = await agent.run(
+            prompt,
+            instructions="be brief",
+            model_settings=settings,
+            usage_limits=UsageLimits(request_limit=1),
+        )
     except AgentRunError:
         with pytest.raises(ExecutionError) as caught:
             await executor.execute(played(answer), call)
@@ -288,7 +293,7 @@ class Noted:
 async def test_data_is_what_an_agent_would_have_made_of_it(
     executor: PydanticAIExecutor, form: Any, says_: list[Any]
 ) -> None:
-    """The second call of a form asks, answers, mends and refuses as an agent does."""
+    """The second call of a form asks, answers, mends and refuses as an agent with a limit does."""
     seen: list[Any] = []
 
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
@@ -320,7 +325,8 @@ async def test_data_is_what_an_agent_would_have_made_of_it(
     script = says_
     seen.clear()
     try:
-        expected: Any = await agent.run("2+2?", instructions="brief")
+        limits = UsageLimits(request_limit=2)  # one to mend the answer, whatever was wrong with it
+        expected: Any = await agent.run("2+2?", instructions="brief", usage_limits=limits)
     except AgentRunError:
         with pytest.raises(OutputInvalid) as caught:
             await executor.execute(arm, call)
