@@ -28,8 +28,8 @@ from conduit.core.errors import (
 )
 from conduit.core.events import SOURCE_RANK, DecisionRecord, Evidence, FeedbackRow
 from conduit.core.models import ModelArm
-from conduit.engines.budget import worst_case_usd
-from conduit.engines.executor.base import Call, Executor
+from conduit.engines.budget import Budgets, Hold
+from conduit.engines.executor.base import Answer, Call, Executor
 from conduit.engines.executor.failures import meaning
 from conduit.engines.executor.sizes import MAX_OUTPUT_TOKENS, size_of
 from conduit.engines.router import Router
@@ -37,6 +37,7 @@ from conduit.evaluation.graders import Grader, Prompt, graded, grader_of
 from conduit.evaluation.report import CalibrationReport, report_of
 
 Advance = Callable[[], object]
+CALL_LASTS_S = 60.0  # more than its timeout; until then nobody else gets what it has set aside
 SAVE_AGAIN_S = (0.5, 2.0, 8.0)  # waits, when the database is away as a paid answer comes
 
 
@@ -45,41 +46,64 @@ class _Purse:
     """What may be spent: the worst case of every call under way is set aside."""
 
     limit_usd: float | None
+    budgets: Budgets
+    lasts_s: float  # for which a call may be under way
     spent_usd: float = 0.0
     held_usd: float = 0.0
     empty: bool = False
     calls: int = 0  # for which something is set aside
+    ended: int = 0  # calls that are settled
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def take(self, amount_usd: float | None) -> float | None:
+    @property
+    def is_limited(self) -> bool:
+        """Return whether there is any limit, so that a call needs a price."""
+        return self.limit_usd is not None or bool(self.budgets.budgets)
+
+    async def take(self, amount_usd: float | None) -> Hold | None:
         """Set the worst case of a call aside; None when it may not be made.
 
         Calls under way cost less than their worst case, so the next may have to wait for them.
         """
-        if self.limit_usd is None:
-            amount_usd = amount_usd or 0.0
-        elif amount_usd is None:
+        if amount_usd is None and self.is_limited:
             return None
-        while self._is_beyond(amount_usd):
+        while True:
+            async with self.turn:  # so that who finds no room knows of all calls
+                ended = self.ended
+                if (hold := await self._held(amount_usd or 0.0)) is not None:
+                    return hold
+            if self.ended > ended:  # there may be room by now
+                continue
             if self.calls == 0:
                 self.empty = True
                 return None
             self.settled.clear()
             await self.settled.wait()
+
+    async def _held(self, amount_usd: float) -> Hold | None:
+        if self._is_beyond(amount_usd):
+            return None
+        try:
+            hold = await self.budgets.reserve(amount_usd, None, lasts_s=self.lasts_s)
+        except BudgetExceeded:
+            return None
         self.held_usd += amount_usd
         self.calls += 1
-        return amount_usd
+        return hold
 
     def _is_beyond(self, amount_usd: float) -> bool:
         limit = self.limit_usd
         return limit is not None and self.spent_usd + self.held_usd + amount_usd > limit
 
-    def settle(self, held_usd: float, actual_usd: float | None) -> None:
+    async def settle(self, hold: Hold, actual_usd: float | None) -> None:
         """Book what a call cost; an unknown cost is booked as its worst case."""
-        self.held_usd -= held_usd
+        self.spent_usd += hold.amount_usd if actual_usd is None else actual_usd
+        await self.budgets.settle(hold, actual_usd)
+        self.held_usd -= hold.amount_usd
         self.calls -= 1
+        self.ended += 1
         self.settled.set()
-        self.spent_usd += held_usd if actual_usd is None else actual_usd
 
 
 @dataclass(slots=True)
@@ -127,7 +151,7 @@ class _Run:
 
     def worst_usd(self, prompt: Prompt, arm: ModelArm) -> float | None:
         """Return the most that one answer can cost."""
-        return worst_case_usd(arm, size_of(self.call(prompt, arm)), time.time())
+        return self.purse.budgets.worst_case_usd(arm, size_of(self.call(prompt, arm)))
 
     def replays(self, arm: ModelArm) -> bool:
         """Return whether this model's provider was seen to keep answers."""
@@ -149,12 +173,14 @@ async def calibrate(
     concurrency: int = 8,
     timeout_s: float = 60.0,
     resume: bool = True,
+    budgets: Budgets | None = None,
     advance: Advance = lambda: None,
     is_over: Callable[[], bool] = lambda: False,
 ) -> CalibrationReport:
     """Have every model answer every prompt, grade the answers, and teach the router.
 
-    Stops before `max_usd` could be passed, by this run and those that it resumes together. What is
+    Stops before `max_usd` could be passed, by this run and those that it resumes together, or one
+    of the `budgets`, in which it counts as what callers without a user id ask for. What is
     about to be paid for is noted in the router's store before it is asked for, and what came of it
     after, so a run that was killed goes on where it was without paying twice: an answer that was
     on its way is asked for again only where the provider keeps it under its idempotency key, and
@@ -182,7 +208,9 @@ async def calibrate(
         grader=grade,
         result_type=result_type,
         timeout_s=timeout_s,
-        purse=_Purse(max_usd),
+        purse=_Purse(
+            max_usd, budgets or Budgets((), router.store, router.name), timeout_s + CALL_LASTS_S
+        ),
         known=dict(known),
         advance=advance,
         is_over=is_over,
@@ -230,6 +258,8 @@ async def _ask_all(
         async with gate:
             held = await run.purse.take(run.worst_usd(prompts[i], arm))
             if run.is_over():
+                if held is not None:
+                    await run.purse.settle(held, 0.0)
                 raise ConfigurationError(
                     "the service was closed during its calibration, which goes on where it was "
                     "when it is run again"
@@ -255,19 +285,23 @@ async def _ask_all(
             await asyncio.wait(run.under_way)
 
 
-async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm, held_usd: float) -> None:
+async def _ask(run: _Run, i: int, prompt: Prompt, arm: ModelArm, hold: Hold) -> None:
     store, pair = run.router.store, (run.router.name, prompt_hash(prompt), arm.id, run.grader_name)
-    outcome: Mapping[str, Any] = {}
+    outcome: dict[str, Any] = {}
     try:
         await store.begin_calibration(*pair)
-        outcome = await _answered(run, prompt, arm)
+        answer, outcome = await _answered(run, prompt, arm)
     finally:
-        run.purse.settle(held_usd, outcome.get("cost_usd"))
+        await run.purse.settle(hold, outcome.get("cost_usd"))
     if outcome.get("skip"):
         run.skipped += 1
         await store.drop_calibration(*pair)
         return
-    await _save(run, pair, outcome)
+    try:
+        if answer is not None:
+            outcome["quality"] = await graded(run.grader, prompt, answer.data, model=arm.id)
+    finally:  # it is paid for, whatever its grader raises
+        await _save(run, pair, outcome)
     run.take(i, arm.id, outcome)
 
 
@@ -283,19 +317,23 @@ async def _save(run: _Run, pair: tuple[str, str, str, str], outcome: Mapping[str
     await run.router.store.save_calibration(*pair, json.dumps(outcome))
 
 
-async def _answered(run: _Run, prompt: Prompt, arm: ModelArm) -> dict[str, Any]:
-    """Return what one call showed; a failure that says nothing about the model is skipped."""
+async def _answered(
+    run: _Run, prompt: Prompt, arm: ModelArm
+) -> tuple[Answer[Any] | None, dict[str, Any]]:
+    """Return the answer, and what the call showed but for its quality.
+
+    Without an answer it shows that; a failure that says nothing about the model is skipped.
+    """
     try:
         answer = await run.executor.execute(arm, run.call(prompt, arm))
     except ExecutionError as error:
         quality = meaning(error.kind).quality
         if quality is None:
-            return {"skip": error.kind, "cost_usd": 0.0}
-        return {"quality": quality, "error": error.kind, "cost_usd": None}
+            return None, {"skip": error.kind, "cost_usd": 0.0}
+        return None, {"quality": quality, "error": error.kind, "cost_usd": None}
     r = answer.response
-    quality = await graded(run.grader, prompt, answer.data, model=arm.id)
-    return {
-        "quality": quality,  # None, where it could not be graded, is paid for as well
+    return answer, {
+        "quality": None,  # as it stays where it cannot be graded
         "cost_usd": r.cost_usd,
         "input_tokens": r.input_tokens,
         "output_tokens": r.output_tokens,
@@ -406,7 +444,7 @@ def _report(
         skipped=run.skipped,
         lost=run.lost,
         stopped_by_budget=run.purse.empty,
-        unpriced=() if run.purse.limit_usd is None else tuple(a.id for a in arms if not a.priced),
+        unpriced=tuple(a.id for a in arms if not a.priced) if run.purse.is_limited else (),
     )
 
 

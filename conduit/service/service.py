@@ -244,7 +244,8 @@ class Service:
         """Have every model answer every prompt, grade the answers, and start warm.
 
         `grader` is a callable, a pydantic type, or nothing where the prompts say what is expected.
-        When the service closes, it ends with an error after what it was asking for.
+        It stops before `max_usd`, or a budget of the service, could be passed. When the service
+        closes, it ends with an error after what it was asking for.
         """
         from conduit.progress import progress_bar
 
@@ -270,6 +271,7 @@ class Service:
                 concurrency=concurrency,
                 timeout_s=self.timeout_s,
                 resume=resume,
+                budgets=self._budgets,
                 advance=advance,
                 is_over=lambda: self._closed,
             )

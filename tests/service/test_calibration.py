@@ -20,9 +20,10 @@ import pytest
 from numpy.typing import NDArray
 
 from conduit.core.errors import InvalidInput, StorageUnavailable
-from conduit.core.models import ModelArm, RoutingDecision
+from conduit.core.models import ModelArm, Response, RoutingDecision
 from conduit.engines.bandits.base import QUALITY
-from conduit.engines.executor.base import FunctionExecutor
+from conduit.engines.budget import Budget
+from conduit.engines.executor.base import Answer, FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
 from conduit.engines.router import Router
 from conduit.evaluation import calibration as module
@@ -329,3 +330,61 @@ async def test_limits_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
                 service.calibrate(["one"], grader=lambda _p, _a: 1.0, **wrong), 5.0
             )
     assert asked == []
+
+
+@pytest.mark.parametrize("scope", ["router", "user"])
+async def test_a_calibration_keeps_the_limits_of_its_service(scope: Any) -> None:
+    """It stops before a budget could be passed, and what it cost is booked there."""
+    budget = Budget(usd=0.017, per="total", scope=scope)
+    async with LocalProvider(POOL[:2], seed=1) as provider:
+        arms = [*arms_of(work_of(provider, Path()))[:2], ModelArm("unpriced")]
+        service = Service(Router(arms, seed=1, environ={}), PydanticAIExecutor(), budgets=[budget])
+        questions = provider_questions(TOPICS, 40, seed=3)
+        prompts = [Prompt(q.prompt, expected=q.expected) for q in questions]
+        async with service:
+            report = await service.calibrate(prompts, progress=False)
+            left = (await service.get_stats()).budget_left_usd
+        assert report.stopped_by_budget
+        assert report.unpriced == ("unpriced",)
+        assert 0.0 < provider.spent_usd <= budget.usd
+        assert report.spent_usd == pytest.approx(provider.spent_usd)
+        assert left == pytest.approx(budget.usd - provider.spent_usd)
+
+
+async def test_a_calibration_waits_for_the_room_in_a_budget() -> None:
+    """What its calls under way set aside comes back: nothing is skipped that can be paid."""
+    async with LocalProvider(POOL, seed=1) as provider:
+        service = Service(
+            Router(arms_of(work_of(provider, Path())), seed=1, environ={}),
+            PydanticAIExecutor(),
+            budgets=[Budget(usd=0.25, per="total")],  # the worst case of one dear answer, and more
+        )
+        questions = provider_questions(TOPICS, 20, seed=3)
+        prompts = [Prompt(q.prompt, expected=q.expected) for q in questions]
+        async with service:
+            report = await service.calibrate(prompts, progress=False)
+    assert (report.skipped, report.complete) == (0, 20)
+
+
+async def test_an_answer_whose_grader_fails_stays_paid_for() -> None:
+    """It is kept at what it cost, without a grade: neither lost nor asked for again."""
+    asked: list[str] = []
+
+    def answer(model: str, prompt: str) -> Any:
+        asked.append(f"{model} {prompt}")
+        return Answer(data="yes", response=Response(model=model, cost_usd=0.001, latency_s=0.1))
+
+    def broken(prompt: Prompt, _answer: str) -> float:
+        if prompt.text == "two":
+            raise LookupError(prompt.text)
+        return 1.0
+
+    prompts = ["one", "two", "three"]
+    async with Service(Router(["a", "b"], environ={}), FunctionExecutor(answer)) as service:
+        with pytest.raises(LookupError):
+            await service.calibrate(prompts, grader=named("exam", broken))
+        report = await service.calibrate(prompts, grader=named("exam", lambda _p, _a: 1.0))
+    assert len(asked) == len(set(asked)) == 6
+    assert report.lost == 0
+    assert report.spent_usd == pytest.approx(0.006)
+    assert report.skipped in (1, 2)  # of the second prompt; the other may have come later
