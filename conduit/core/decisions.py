@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import FrozenInstanceError, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from conduit.core.errors import hold_numbers, hold_strings
 from conduit.core.queries import Preferences
@@ -47,6 +47,23 @@ class Choice(Protocol):
     def ranked(self) -> Sequence[str]: ...  # noqa: D102  the candidates, the most useful first
     @property
     def estimates(self) -> Mapping[str, ModelEstimate]: ...  # noqa: D102  per candidate
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChoice:
+    """A choice whose readings were all worked out; it knows nothing of who made it."""
+
+    model: str
+    propensity: float
+    confidence: float
+    ranked: tuple[str, ...]
+    estimates: Mapping[str, ModelEstimate]
+
+    @classmethod
+    def of(cls, choice: Choice) -> Self:
+        """Return what a choice says."""
+        ranked, estimates = tuple(choice.ranked), dict(choice.estimates)
+        return cls(choice.model, choice.propensity, choice.confidence, ranked, estimates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +132,14 @@ class RoutingDecision:
             """Refuse to forget a part."""
             raise FrozenInstanceError(f"cannot delete field {name!r}")
 
-    def __setstate__(self, state: tuple[None, Mapping[str, Any]]) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy holds: what was decided here, and neither learner nor signing key."""
+        held = {name: getattr(self, name) for name in self.__slots__}
+        return {**held, "_choice": KnownChoice.of(self._choice), "_receipt": self.receipt}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Fill a copy, or what was pickled."""
-        for name, value in state[1].items():
+        for name, value in state.items():
             object.__setattr__(self, name, value)
 
     @property

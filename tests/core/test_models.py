@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -552,12 +553,18 @@ def test_a_decision_is_frozen(name: str) -> None:
     assert decision.constraints_relaxed
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def pickled(value: Any, protocol: int = pickle.DEFAULT_PROTOCOL) -> Any:
+    """Return what another process would be given."""
+    return pickle.loads(pickle.dumps(value, protocol))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled, lambda d: pickled(d, 0)])
 def test_a_copy_of_a_decision_says_the_same(copied: Any) -> None:
-    """What is frozen can be copied, and the copy is as frozen."""
-    decision = a_decision(relaxed=["max_cost"], user_id="u")
+    """What is frozen can be copied, and the copy is as frozen; whoever signs stays behind."""
+    decision = a_decision(relaxed=["max_cost"], user_id="u", receipt=lambda d: f"signed {d.id}")
     made = copied(decision)
     assert (made.id, made.user_id, made.features) == ("d1", "u", decision.features)
+    assert (made.receipt, made.candidates) == ("signed d1", ("b", "c", "a"))
     assert made.reasoning == decision.reasoning
     with pytest.raises(FrozenInstanceError):
         made.id = "d2"
