@@ -31,6 +31,15 @@ from typing import Any
 class ConduitError(Exception):
     """The root: `except ConduitError` catches everything that Conduit raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle words and fields as they are, whatever the constructor takes."""
+        return _unmade, (type(self), *self.args), vars(self)
+
+
+def _unmade(cls: type[ConduitError], *args: object) -> ConduitError:
+    """Return an error with these arguments, whose constructor was not called."""
+    return cls.__new__(cls, *args)
+
 
 class InvalidInput(ConduitError, ValueError):
     """A value was refused before it could change anything."""

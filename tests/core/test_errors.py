@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from typing import Any
 
@@ -32,6 +34,16 @@ from conduit.core.errors import (
     unknown_name,
 )
 
+
+class Refused(ConduitError):
+    """An error with a constructor of its own, as an adapter might add one."""
+
+    def __init__(self, *, reason: str) -> None:
+        """Keep the reason."""
+        super().__init__(f"refused: {reason}")
+        self.reason = reason
+
+
 DRAWN = re.compile(r"^(?P<indent>[│ ]*)[├└]── (?P<name>\w+)", re.MULTILINE)
 
 
@@ -50,7 +62,7 @@ def test_the_drawing_is_the_tree() -> None:
     assert parents == real
 
 
-@pytest.mark.parametrize(
+ERRORS = pytest.mark.parametrize(
     ("error", "fields", "words"),
     [
         (InvalidInput("no", field="x", expected="y", value=3), {"field": "x", "value": 3}, "no"),
@@ -98,12 +110,42 @@ def test_the_drawing_is_the_tree() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
+
+
+@ERRORS
 def test_errors_have_fields(error: Exception, fields: dict[str, Any], words: str) -> None:
     """What went wrong is in fields, what to do about it in the words."""
     assert {name: getattr(error, name) for name in fields} == fields
     assert words in str(error)
     with pytest.raises(ConduitError):
         raise error
+
+
+COPIES = (copy.copy, copy.deepcopy, *(
+    lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+))  # fmt: skip
+
+
+@ERRORS
+def test_errors_can_be_copied_and_pickled(
+    error: Exception, fields: dict[str, Any], words: str
+) -> None:
+    """A worker's error reaches its parent as it was: its kind, its words, its fields and notes."""
+    error.add_note("seen in a worker")
+    for copied in COPIES:
+        again = copied(error)
+        assert type(again) is type(error)
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+        assert {name: getattr(again, name) for name in fields} == fields
+        assert words in str(again)
+
+
+def test_an_error_of_the_users_own_can_be_pickled() -> None:
+    """Whatever its constructor takes: it is not called again."""
+    error = Refused(reason="no room")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.reason) == (Refused, "refused: no room", "no room")
 
 
 def test_attempts_are_kept_in_order() -> None:
