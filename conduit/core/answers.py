@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 Source = Literal["system", "implicit", "judge", "user"]
 SOURCES: tuple[Source, ...] = get_args(Source)
+# The latest opinion counts, so that one in the far future would for ever: it is in milliseconds.
+YEAR_2100 = 4_102_444_800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Feedback:
         """Refuse ratings out of range, and feedback that says nothing."""
         hold_numbers(self, ("quality_score",), low=0.0, high=1.0)
         hold_numbers(self, ("user_rating",), low=1.0, high=5.0)
-        hold_numbers(self, ("given_at",), low=0.0)
+        _hold_time(self)
         hold_strings(self, ("comments", "feedback_id", "user_id", "source"))
         _truth_or_unknown(self.met_expectations, "met_expectations")
         if (
@@ -65,6 +67,19 @@ class Feedback:
         quality = quality_of(self.quality_score, self.user_rating, self.met_expectations)
         assert quality is not None  # the constructor saw to it
         return quality
+
+
+def _hold_time(said: Feedback | ImplicitFeedback) -> None:
+    """Make the time at which it was given plain epoch seconds, or None."""
+    hold_numbers(said, ("given_at",), low=0.0)
+    if said.given_at is not None and said.given_at >= YEAR_2100:
+        wanted = "epoch seconds before the year 2100"
+        raise InvalidInput(
+            f"given_at must be {wanted}, got {said.given_at!r}",
+            field="given_at",
+            expected=wanted,
+            value=said.given_at,
+        )
 
 
 def _truth_or_unknown(value: object, field: str) -> None:
@@ -94,7 +109,7 @@ def quality_of(
     return None
 
 
-_MEASURED = ("value", "cost_usd", "input_tokens", "output_tokens", "latency_s", "given_at")
+_MEASURED = ("value", "cost_usd", "input_tokens", "output_tokens", "latency_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +134,7 @@ class ImplicitFeedback:
         hold_strings(self, ("error", "feedback_id"))
         hold_numbers(self, ("quality", "weight"), low=0.0, high=1.0)
         hold_numbers(self, _MEASURED, low=0.0)
+        _hold_time(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -551,6 +552,23 @@ def test_a_decision_is_frozen(name: str) -> None:
     with pytest.raises(FrozenInstanceError):
         delattr(decision, name)
     assert decision.constraints_relaxed
+
+
+@pytest.mark.parametrize(
+    ("given_at", "taken"),
+    [(1.8e9, True), (4_102_444_799, True), (4_102_444_800, False), (1.8e12, False), (1e300, False)],
+)
+def test_a_time_in_other_units_is_refused(given_at: float, taken: bool) -> None:
+    """Milliseconds would outrank every later opinion for ever."""
+    values: list[Any] = [partial(Feedback, user_rating=5), partial(ImplicitFeedback, signal="copy")]
+    for value in values:
+        if taken:
+            assert value(given_at=given_at).given_at == given_at
+            continue
+        with pytest.raises(InvalidInput, match="epoch seconds") as refused:
+            value(given_at=given_at)
+        told = (refused.value.field, refused.value.expected, refused.value.value)
+        assert told == ("given_at", "epoch seconds before the year 2100", given_at)
 
 
 def pickled(value: Any, protocol: int = pickle.DEFAULT_PROTOCOL) -> Any:
