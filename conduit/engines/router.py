@@ -22,6 +22,7 @@ from conduit.core.errors import (
     ConfigurationError,
     InvalidInput,
     StorageUnavailable,
+    string,
     unknown_name,
 )
 from conduit.core.events import DecisionRecord, FeedbackRow, LogEntry
@@ -94,9 +95,10 @@ class Router:
     ) -> None:
         """Need nothing: models come from the keys in the environment, or from a default pool."""
         _refuse(unknown)
+        _refuse_foreign(store, secret)
         environ = os.environ if environ is None else environ
         arms, self._note = arms_of(models, environ, datetime.fromtimestamp(clock(), UTC).date())
-        self.name = name
+        self.name = string(name, "name")
         self.preferences = Preferences.of(preferences)
         redis_url = redis_url or environ.get("REDIS_URL")
         self.cache = open_cache(cache_enabled, redis_url, cache_ttl) if cache is None else cache
@@ -535,6 +537,17 @@ def _refuse(unknown: Mapping[str, object]) -> None:
     for argument in unknown:
         known = tuple(signature(Router).parameters)[:-1]
         raise TypeError(unknown_name("Router argument", argument, known))
+
+
+def _refuse_foreign(store: object, secret: object) -> None:
+    """Refuse an address instead of a store, and a secret that is no string; no value is shown."""
+    if secret is not None:
+        string(secret, "secret")
+    if store is not None and not hasattr(store, "tail"):
+        wanted = "an open store, as from await open_store(url)"
+        raise ConfigurationError(
+            f"store must be {wanted}, got {type(store).__name__}", field="store"
+        )
 
 
 __all__ = ["Router", "RouterStats"]

@@ -186,6 +186,13 @@ def evidence_of(feedback: Feedback | ImplicitFeedback, *, now: float) -> Evidenc
     A user's opinion weighs 1, a judge's score half as much. Of an implicit signal, a failed call
     weighs 1 as well; any other weighs its reliability, and tells as much as it weighs.
     """
+    if not isinstance(feedback, Feedback | ImplicitFeedback):
+        wanted = "Feedback or ImplicitFeedback"
+        raise InvalidInput(
+            f"feedback must be {wanted}, got {type(feedback).__name__}",
+            field="feedback",
+            expected=wanted,
+        )
     given_at = now if feedback.given_at is None else feedback.given_at
     key = feedback.feedback_id or new_id(now)
     if isinstance(feedback, Feedback):

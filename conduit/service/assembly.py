@@ -19,7 +19,8 @@ from conduit.engines.router import Router
 from conduit.evaluation.judge import ArbiterEvaluator
 from conduit.feedback.collector import FeedbackCollector
 from conduit.service.loop import HomeLoop
-from conduit.service.service import Service, limits
+from conduit.service.purse import listed
+from conduit.service.service import Service
 from conduit.storage.base import Store
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///conduit.db"
@@ -60,6 +61,7 @@ async def create_service(
     history goes to `database_url`; without one, to the SQLite file `conduit.db`. An `evaluator`
     judges a sample of the answers; it is closed with the service.
     """
+    budgets = listed(budgets)
     given = {"models": models, "database_url": database_url, "redis_url": redis_url,
              "execution_backend": execution_backend, **options}  # fmt: skip
     if settings is None:
@@ -68,7 +70,7 @@ async def create_service(
     if "log_level" in settings.model_fields_set:  # else the application's own set-up stands
         logging.getLogger("conduit").setLevel(settings.log_level)
     evaluator = evaluator or evaluator_of(settings)
-    all_budgets = (*limits(budgets), *budgets_of(settings))
+    all_budgets = (*budgets, *budgets_of(settings))
     async with AsyncExitStack() as unless_made:
         store = await _opened_store(settings)
         unless_made.push_async_callback(store.close)

@@ -9,13 +9,22 @@ from typing import Any
 
 from conduit.core.errors import BudgetExceeded, ConfigurationError, ProviderError
 from conduit.core.models import ModelArm
-from conduit.engines.budget import Budgets, Hold
+from conduit.engines.budget import Budget, Budgets, Hold
 from conduit.engines.executor.base import Answer, AnswerStream, Call, Executor
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.failures import meaning, was_free
 from conduit.engines.executor.sizes import size_of
 
 CALL_LASTS_S = 60.0  # more than its deadline; until then what it reserved is not given to others
+
+
+def listed(budgets: Sequence[Budget]) -> Sequence[Budget]:
+    """Return the spend limits, or refuse what is no list of them."""
+    if not isinstance(budgets, Sequence) or not all(isinstance(b, Budget) for b in budgets):
+        raise ConfigurationError(
+            "budgets must be a list, as in budgets=[Budget(5.0)]", field="budgets"
+        )
+    return budgets
 
 
 @dataclass(slots=True)

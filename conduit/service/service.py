@@ -34,6 +34,7 @@ from conduit.loops import running_loop
 from conduit.service.desk import Desk
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
+from conduit.service.purse import listed
 from conduit.service.readings import Health, ServiceStats
 from conduit.service.requests import AnswerInParts, closed, query_of
 from conduit.storage.base import Ack, Store
@@ -76,7 +77,7 @@ class Service:
         self.environment = environment  # a name for health reports and spans
         self.loop = HomeLoop()
         self._leftovers = Leftovers()
-        self._budgets = Budgets(limits(budgets), router.store, router.name, clock=clock)
+        self._budgets = Budgets(listed(budgets), router.store, router.name, clock=clock)
         self.evaluator = evaluator
         self.desk = Desk(
             router,
@@ -451,15 +452,6 @@ def _own_options() -> tuple[str, ...]:
     """Return the names that `complete` takes itself, the prompt apart."""
     given = signature(Service.complete).parameters.values()
     return tuple(each.name for each in given if each.kind is each.KEYWORD_ONLY)
-
-
-def limits(budgets: Sequence[Budget]) -> tuple[Budget, ...]:
-    """Return the spend limits, or raise InvalidInput for what is no list of them."""
-    listed = isinstance(budgets, Sequence) and all(isinstance(each, Budget) for each in budgets)
-    if not listed:
-        wanted = "a list of Budget"
-        raise InvalidInput(f"budgets must be {wanted}", field="budgets", expected=wanted)
-    return tuple(budgets)
 
 
 def _seconds(timeout_s: float) -> float:

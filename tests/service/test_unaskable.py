@@ -209,7 +209,7 @@ async def test_what_is_no_list_of_budgets_is_refused_by_name(budgets: Any) -> No
     with pytest.raises(InvalidInput) as refused:
         of_functions(budgets=budgets)
     assert refused.value.field == "budgets"
-    with pytest.raises(InvalidInput, match="budgets"):
+    with pytest.raises(ConfigurationError, match="budgets"):
         await create_service(models=["m"], budgets=budgets)
 
 
