@@ -25,6 +25,7 @@ from conduit.core.errors import (
     whole,
 )
 from conduit.core.models import Vector, as_vector
+from conduit.core.vectors import reduced
 
 SNAPSHOT_MAGIC = b"CSN1"
 Arrays = Mapping[str, NDArray[Any]]
@@ -213,6 +214,8 @@ class Outcome:
             wanted = "Evidence or None"
             raise InvalidInput(f"revises must be {wanted}", field="revises", expected=wanted)
 
+    __reduce__ = reduced
+
     @classmethod
     def of(
         cls,
@@ -269,6 +272,8 @@ class DecisionRecord:
         hold_numbers(self, ("input_tokens",), low=0.0, high=MOST_TOKENS)
         if self.estimates != {}:
             object.__setattr__(self, "estimates", _plain(self.estimates))
+
+    __reduce__ = reduced
 
 
 def _plain(estimates: Estimates) -> Estimates:

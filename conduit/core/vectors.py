@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from conduit.core.errors import (
 )
 
 Vector = NDArray[np.float32]
+T = TypeVar("T")
 
 _SINGLE = np.dtype(np.float32)
 _VECTOR_MAGIC = b"CQF1"
@@ -55,6 +56,20 @@ def as_vector(value: object, *, dim: int | None = None, name: str = "x") -> Vect
 def sealed(vector: Vector) -> Vector:
     """Return a copy over immutable bytes, which nobody can make writeable again."""
     return np.frombuffer(np.asarray(vector, _SINGLE).tobytes(), _SINGLE)
+
+
+def reduced(value: Any) -> tuple[Any, ...]:
+    """Return what copies and pickles of a frozen value are made of, as its `__reduce__`."""
+    return restored, (type(value), *(getattr(value, name) for name in value.__slots__))
+
+
+def restored(cls: type[T], *values: object) -> T:
+    """Return a frozen value with these in its slots; the arrays, which numpy copied, are sealed."""
+    made = object.__new__(cls)
+    for name, value in zip(cls.__slots__, values, strict=True):  # type: ignore[attr-defined]
+        given = as_vector(value, name=name) if isinstance(value, np.ndarray) else value
+        object.__setattr__(made, name, given)
+    return made
 
 
 def _is_sealed(value: object) -> TypeGuard[Vector]:
@@ -143,6 +158,8 @@ class QueryFeatures:
                     object.__setattr__(self, reading, value)
                 object.__setattr__(self, "_reader", None)
             return object.__getattribute__(self, name)
+
+    __reduce__ = reduced
 
     def __repr__(self) -> str:
         """Show the readings, not the numbers of the vector."""

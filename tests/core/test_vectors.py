@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
 import struct
 from contextlib import suppress
 from typing import Any
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from conduit.core.errors import InvalidInput
-from conduit.core.events import DecisionRecord, Outcome
+from conduit.core.events import DecisionRecord, Evidence, Outcome
 from conduit.core.models import QueryFeatures, as_vector, sealed
 
 KINDS = st.sampled_from([np.float16, np.float32, np.float64, np.dtype(">f4"), np.int32, np.bool_])
@@ -65,6 +68,35 @@ def test_every_value_holds_its_vector_sealed() -> None:
         assert_sealed(vector)
         assert vector is not None
         assert vector.tolist() == [1.0, 1.0]
+
+
+COPIES = (copy.copy, copy.deepcopy, *(
+    lambda value, protocol=protocol: pickle.loads(pickle.dumps(value, protocol))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+))  # fmt: skip
+TIMES: Any = {"created_at": 1.0, "expires_at": 2.0}
+READ = (0.5, "code", 0.75)
+
+
+@pytest.mark.parametrize(
+    ("made", "vectors"),
+    [
+        (QueryFeatures([1.0], "s", embedding=[2.0], domain="code"), ["vector", "embedding"]),  # type: ignore[arg-type]
+        (QueryFeatures.unread(as_vector([1.0]), "s", 3, lambda: READ), ["vector"]),
+        (Outcome("m", [1.0], quality=0.5, revises=Evidence(quality=0.25)), ["x"]),  # type: ignore[arg-type]
+        (DecisionRecord(id="d", router="r", model="m", x=[1.0], schema="s", **TIMES), ["x"]),
+    ],
+)  # fmt: skip
+def test_a_copied_vector_is_sealed_as_well(made: Any, vectors: list[str]) -> None:
+    """numpy makes a copied array writeable; that of a value stays what it was."""
+    for copied in COPIES:
+        again = copied(made)
+        assert type(again) is type(made)
+        for field in dataclasses.fields(made):
+            assert getattr(again, field.name) == getattr(made, field.name), field.name
+        for name in vectors:
+            assert_sealed(getattr(again, name))
+            assert as_vector(getattr(again, name)) is getattr(again, name)
 
 
 @pytest.mark.parametrize("numbers", [[3e38, 3e38], [-3e38, 1e-45], []])
