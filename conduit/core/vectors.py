@@ -109,7 +109,7 @@ class QueryFeatures:
     domain: str | None = None
     domain_confidence: float | None = None
     degraded: str | None = None  # why the embedding is missing from the vector, if it is
-    embedding: Vector | None = None  # stays in the process: receipts and rows do not carry it
+    embedding: Vector | None = None  # stays in the process: in no receipt, row or pickle
     _reader: Reader | None = field(default=None, init=False)  # until it has been asked
 
     def __post_init__(self) -> None:
@@ -159,7 +159,18 @@ class QueryFeatures:
                 object.__setattr__(self, "_reader", None)
             return object.__getattribute__(self, name)
 
-    __reduce__ = reduced
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle everything but the embedding."""
+        held = {name: getattr(self, name) for name in self.__slots__}
+        return restored, (type(self), *{**held, "embedding": None}.values())
+
+    def __copy__(self) -> Self:
+        """Return itself: nothing of it can change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return itself: nothing of it can change."""
+        return self
 
     def __repr__(self) -> str:
         """Show the readings, not the numbers of the vector."""

@@ -81,7 +81,7 @@ READ = (0.5, "code", 0.75)
 @pytest.mark.parametrize(
     ("made", "vectors"),
     [
-        (QueryFeatures([1.0], "s", embedding=[2.0], domain="code"), ["vector", "embedding"]),  # type: ignore[arg-type]
+        (QueryFeatures([1.0], "s", domain="code"), ["vector"]),  # type: ignore[arg-type]
         (QueryFeatures.unread(as_vector([1.0]), "s", 3, lambda: READ), ["vector"]),
         (Outcome("m", [1.0], quality=0.5, revises=Evidence(quality=0.25)), ["x"]),  # type: ignore[arg-type]
         (DecisionRecord(id="d", router="r", model="m", x=[1.0], schema="s", **TIMES), ["x"]),
@@ -97,6 +97,19 @@ def test_a_copied_vector_is_sealed_as_well(made: Any, vectors: list[str]) -> Non
         for name in vectors:
             assert_sealed(getattr(again, name))
             assert as_vector(getattr(again, name)) is getattr(again, name)
+
+
+def test_an_embedding_stays_in_the_process() -> None:
+    """Copies of features hold it, pickles do not, and what was read with its help is read first."""
+    embedding = as_vector([0.123, 0.456])
+    made = QueryFeatures.unread(as_vector([1.0]), "s", 3, lambda: READ, embedding=embedding)
+    data = pickle.dumps(made)
+    assert embedding.tobytes() not in data
+    again = pickle.loads(data)
+    assert (again, again.embedding, again.domain) == (made, None, "code")
+    for copied in (copy.copy, copy.deepcopy):
+        assert copied(made) == made
+        assert copied(made).embedding is embedding
 
 
 @pytest.mark.parametrize("numbers", [[3e38, 3e38], [-3e38, 1e-45], []])
