@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
-from conduit.core.errors import InvalidInput, ProviderError
+from conduit.core.errors import ConfigurationError, InvalidInput, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.budget import Budget
 from conduit.engines.executor import LiteLLMExecutor, PydanticAIExecutor
