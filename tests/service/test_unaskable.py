@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
-from conduit.core.errors import ConfigurationError, InvalidInput, ProviderError
+from conduit.core.errors import InvalidInput, ProviderError
 from conduit.core.models import ModelArm, Response
 from conduit.engines.budget import Budget
 from conduit.engines.executor import LiteLLMExecutor, PydanticAIExecutor
 from conduit.engines.executor.base import Answer, Call, Executor, FunctionExecutor
 from conduit.engines.router import Router
-from conduit.service import Service, create_service
+from conduit.service import Service
 from conduit.testing import LocalProvider, SimulatedModel
 
 EXECUTORS = [PydanticAIExecutor, LiteLLMExecutor]
@@ -201,16 +201,6 @@ async def test_a_streams_result_is_refused_by_name_before_it_is_there() -> None:
         assert refused.value.field == "result"
         assert [piece async for piece in stream]
         assert stream.result.data == "An answer."
-
-
-@pytest.mark.parametrize("budgets", [Budget(usd=1.0), [1.0], 5, None])
-async def test_what_is_no_list_of_budgets_is_refused_by_name(budgets: Any) -> None:
-    """One budget alone, or an amount; by both ways of making a service."""
-    with pytest.raises(InvalidInput) as refused:
-        of_functions(budgets=budgets)
-    assert refused.value.field == "budgets"
-    with pytest.raises(ConfigurationError, match="budgets"):
-        await create_service(models=["m"], budgets=budgets)
 
 
 BAD_NUMBERS: list[dict[str, Any]] = [
