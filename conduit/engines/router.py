@@ -22,6 +22,7 @@ from conduit.core.errors import (
     ConfigurationError,
     InvalidInput,
     StorageUnavailable,
+    finite,
     string,
     unknown_name,
 )
@@ -213,19 +214,23 @@ class Router:
         *,
         unavailable: Mapping[str, str] | None = None,
         cost_weight: float | None = None,
+        tokens_beside: float = 0.0,
     ) -> RoutingDecision:
         """Return which model should answer; `unavailable` models (with reasons) are left out.
 
         `cost_weight` replaces the weight of cost (over that of quality), for a budget's pacing.
+        `tokens_beside` is about how many tokens are read beside the query's text: the conversation
+        so far, a system prompt, tools.
         """
         if not isinstance(query, Query):
             query = Query(text=query)
+        finite(tokens_beside, "tokens_beside", low=0.0)
         if not self._ready:
             await self.start()
         started = time.perf_counter()
         features = await self.analyzer.analyse(query)
         with self.lock:  # other threads may decide, or teach
-            return self._decide(started, query, features, unavailable, cost_weight)
+            return self._decide(started, query, features, unavailable, cost_weight, tokens_beside)
 
     def route_sync(
         self, query: Query | str, *, unavailable: Mapping[str, str] | None = None
@@ -248,9 +253,11 @@ class Router:
         features: QueryFeatures,
         unavailable: Mapping[str, str] | None,
         cost_weight: float | None = None,
+        tokens_beside: float = 0.0,
     ) -> RoutingDecision:
         learner = self.learner
-        tokens = float(features.token_estimate)
+        own_tokens = float(features.token_estimate)
+        tokens = own_tokens + tokens_beside
         x = features.vector
         candidates: tuple[str, ...] | None = None
         excluded: tuple[Exclusion, ...] = ()
@@ -270,7 +277,7 @@ class Router:
             preferences=preferences,
             candidates=candidates,
             input_tokens=tokens,
-            saved_usd=self._conversations.saved_usd(query, tokens, self._models),
+            saved_usd=self._conversations.saved_usd(query, own_tokens, self._models),
             cost_weight=cost_weight,
         )
         now = self._clock()
@@ -288,7 +295,7 @@ class Router:
             receipt=self._decided.receipt,
         )
         self._decided.keep(decision, query.text if self.store_text else None)
-        self._conversations.went_on(query, tokens, choice.model)
+        self._conversations.went_on(query, own_tokens, choice.model)
         telemetry.decided(decision, query.text, time.perf_counter() - started)
         return decision
 

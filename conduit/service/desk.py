@@ -19,7 +19,7 @@ from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
-from conduit.engines.executor.sizes import limited
+from conduit.engines.executor.sizes import limited, tokens_beside
 from conduit.engines.gathering import Gathering
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
@@ -103,6 +103,7 @@ class Desk:
             query,
             unavailable=self._unavailable(),
             cost_weight=self._budgets.cost_weight(user_key(query.user_id)),
+            tokens_beside=tokens_beside(call),
         )
         arms = [self._router.arm(model) for model in decision.candidates]
         purse = None

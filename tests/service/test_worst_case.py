@@ -8,16 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    UserPromptPart,
+)
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
-from conduit.core.errors import AllModelsFailed, BudgetExceeded, InvalidInput
+from conduit.core.errors import AllModelsFailed, BudgetExceeded, InvalidInput, NoEligibleModel
 from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
-from conduit.engines.executor.base import FunctionExecutor
+from conduit.engines.executor.base import Call, FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
-from conduit.engines.executor.sizes import TOOL_ROUNDS
+from conduit.engines.executor.sizes import TOOL_ROUNDS, tokens_beside
 from conduit.engines.router import Router
 from conduit.service import Service
 
@@ -132,3 +139,49 @@ async def test_what_would_set_nothing_aside_is_refused_by_name(
             await service.complete("hello", **options)
     assert caught.value.field == field
     assert asked == []
+
+
+WINDOW = 8_000
+HISTORY = [
+    ModelRequest(parts=[UserPromptPart("word " * 40_000)]),
+    ModelResponse(parts=[TextPart("Yes.")]),
+]
+
+
+@pytest.mark.parametrize(
+    "beside", [{"message_history": HISTORY}, {"system_prompt": "word " * 40_000}]
+)
+@pytest.mark.parametrize("constraints", [{"max_cost": 0.005, "strict": True}, {"strict": True}])
+async def test_what_a_model_reads_beside_the_prompt_counts(
+    beside: dict[str, Any], constraints: dict[str, Any]
+) -> None:
+    """A long conversation or system prompt costs money, and fits no small window."""
+    prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0, "output_tokens": 20}
+    small = ModelArm("acme:small", context_window=WINDOW, **prices)
+    large = ModelArm("acme:large", context_window=1_000_000, **prices)
+    asked: list[str] = []
+    executor = FunctionExecutor(lambda model, _prompt: asked.append(model) or "Yes.")
+    async with Service(Router([small, large], environ={}, seed=1), executor) as service:
+        for _ in range(5):
+            await service.complete("And now?", constraints=constraints)
+        assert "acme:small" in asked
+        asked.clear()
+        if "max_cost" in constraints:
+            with pytest.raises(NoEligibleModel, match="max_cost"):
+                await service.complete("And now?", constraints=constraints, **beside)
+        else:
+            result = await service.complete("And now?", constraints=constraints, **beside)
+            expected = result.decision.estimates["acme:large"].cost_usd
+            assert expected == pytest.approx(0.05, rel=0.2)
+        assert "acme:small" not in asked
+
+
+def test_a_plain_prompt_has_nothing_beside_it() -> None:
+    """Then its own text says how long it is; an image, a tool or a form adds to it."""
+    assert tokens_beside(Call("hello")) == tokens_beside(Call(["hello", "there"])) == 0.0
+    for more in (
+        Call(["hello", b"an image"]),
+        Call("hello", tools=[look]),
+        Call("hello", result_type=dict[str, int]),
+    ):
+        assert tokens_beside(more) > 0.0

@@ -1,4 +1,4 @@
-"""How many tokens a call can take at most, for setting its price aside before it is made."""
+"""How many tokens a call can take at most, to set its price aside before it, and about how many."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from conduit.engines.executor.base import Call
 
 MAX_OUTPUT_TOKENS = 4096  # of a call that does not set its own limit; passed on to the provider
 BYTES_PER_TOKEN = 2.0  # fewer than any tokenizer takes on average, of any language
+USUAL_BYTES_PER_TOKEN = 4.0  # of English
 TOKENS_PER_PART = 16.0  # a message's role and separators
 MEDIA_TOKENS = 2_000.0  # an image or a file of unknown size
 TOOL_TOKENS = 500.0  # the description of a tool
@@ -39,15 +40,25 @@ class Size:
 
 def size_of(call: Call) -> Size:
     """Return the most that a call takes at one model."""
-    typed = call.result_type is not str
-    said = (call.prompt, call.system_prompt, call.message_history)
-    tokens = sum(map(_tokens, said)) + TOKENS_PER_PART
-    tokens += TOOL_TOKENS * (len(call.tools) + 4 * len(call.toolsets))
     return Size(
-        input_tokens=tokens + (_schema_tokens(call.result_type) if typed else 0.0),
+        input_tokens=_tokens(call.prompt) + TOKENS_PER_PART + _around(call),
         output_tokens=float((call.model_settings or {}).get("max_tokens") or MAX_OUTPUT_TOKENS),
         requests=requests_of(call),
     )
+
+
+def tokens_beside(call: Call) -> float:
+    """Return about how many tokens a model reads beside the text of the prompt."""
+    parts = () if isinstance(call.prompt, str) else call.prompt or ()
+    media = [part for part in parts if not isinstance(part, str)]
+    return (_tokens(media) + _around(call)) * BYTES_PER_TOKEN / USUAL_BYTES_PER_TOKEN
+
+
+def _around(call: Call) -> float:
+    """Return the most tokens of what comes with a prompt."""
+    tokens = _tokens(call.system_prompt) + _tokens(call.message_history)
+    tokens += TOOL_TOKENS * (len(call.tools) + 4 * len(call.toolsets))
+    return tokens + (0.0 if call.result_type is str else _schema_tokens(call.result_type))
 
 
 def requests_of(call: Call) -> int:
