@@ -16,6 +16,7 @@ from conduit.core.errors import (
     InvalidInput,
     StorageUnavailable,
     finite,
+    optional_finite,
     unknown_name,
 )
 from conduit.core.models import ModelArm
@@ -47,12 +48,18 @@ class Budget:
     expected_queries: int | None = None  # in one period, for pacing; learned from traffic without
 
     def __post_init__(self) -> None:
-        """Refuse limits that are not dollars, and unknown periods and scopes."""
+        """Refuse limits that are not dollars, unknown periods and scopes, and odd pacing."""
         if finite(self.usd, "usd", low=0.0) == 0.0:
             raise InvalidInput("a budget must be above 0", field="usd", value=self.usd)
         for name, value, known in (("per", self.per, PERIODS), ("scope", self.scope, SCOPES)):
             if value not in known:
                 raise InvalidInput(unknown_name(name, value, known), field=name)
+        optional_finite(self.expected_queries, "expected_queries", low=1.0)
+        if not isinstance(self.pace, bool):
+            expected = "True or False"
+            raise InvalidInput(
+                f"pace must be {expected}", field="pace", expected=expected, value=self.pace
+            )
 
     def period(self, now: float) -> tuple[float, float | None]:
         """Return when the current period began and when the next one does (epoch seconds)."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from conduit.core.errors import BudgetExceeded
+from conduit.core.errors import BudgetExceeded, InvalidInput
 from conduit.core.models import ModelArm, Response, RoutingDecision
 from conduit.engines.budget import Budget, Budgets
 from conduit.engines.executor.base import Answer, FunctionExecutor
@@ -111,3 +113,18 @@ async def test_two_budgets_of_a_kind_book_a_call_once() -> None:
     hold = await budgets.reserve(2.0, None)
     await budgets.settle(hold, 2.0)
     assert await budgets.left_usd(None) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *(("expected_queries", value) for value in (math.nan, math.inf, -5, 0, "100", True)),
+        *(("pace", value) for value in ("yes", 1, None)),
+    ],
+)
+def test_what_paces_nothing_is_refused(field: str, wrong: Any) -> None:
+    """A number of queries that is none would spoil each request that comes later."""
+    with pytest.raises(InvalidInput) as caught:
+        Budget(1.0, **{"pace": True, field: wrong})
+    assert caught.value.field == field
+    assert caught.value.expected
