@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -166,10 +167,15 @@ def _loosened(limits: QueryConstraints, step: int) -> QueryConstraints:
     grown = RELAX_BY**step
     return replace(
         limits,
-        max_cost=None if limits.max_cost is None else limits.max_cost * grown,
-        max_latency=None if limits.max_latency is None else limits.max_latency * grown,
+        max_cost=_grown(limits.max_cost, grown),
+        max_latency=_grown(limits.max_latency, grown),
         min_quality=None if limits.min_quality is None else limits.min_quality / grown,
     )
+
+
+def _grown(limit: float | None, times: float) -> float | None:
+    """Return a limit so many times as high; None where no number is."""
+    return None if limit is None or math.isinf(limit * times) else limit * times
 
 
 def _named(before: QueryConstraints, after: QueryConstraints) -> tuple[str, ...]:

@@ -251,3 +251,12 @@ def test_a_limit_is_broken_only_by_a_decision_that_says_so(
         assert chosen.quality >= min_quality * (1 - 1e-9)
     if provider is not None and "preferred_provider" not in relaxed:
         assert decision.selected_model.startswith(provider)
+
+
+@pytest.mark.parametrize("limit", ["max_cost", "max_latency"])
+def test_a_limit_that_no_number_is_above_gives_way_to_none(router: Router, limit: str) -> None:
+    """Another limit that nobody keeps may be relaxed beside it."""
+    constraints = QueryConstraints(**{limit: 1e300, "min_quality": 1.0})  # type: ignore[arg-type]
+    decision = router.route_sync(Query(text="hello", constraints=constraints))
+    assert decision.candidates
+    assert any(said.startswith("min_quality") for said in decision.relaxed)
