@@ -12,7 +12,7 @@ from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget, Budgets, Hold
 from conduit.engines.executor.base import Answer, AnswerStream, Call, Executor
 from conduit.engines.executor.chain import AttemptRecord
-from conduit.engines.executor.failures import meaning, was_free
+from conduit.engines.executor.failures import meaning
 from conduit.engines.executor.sizes import size_of
 
 CALL_LASTS_S = 60.0  # more than its deadline; until then what it reserved is not given to others
@@ -64,11 +64,8 @@ class Purse:
         return sum(map(self._spent_usd, attempts))
 
     def _spent_usd(self, attempt: AttemptRecord) -> float:
-        if attempt.response is not None and attempt.response.cost_usd is not None:
-            return attempt.response.cost_usd
-        if attempt.error is not None and was_free(attempt.error):
-            return 0.0
-        return self.worst_usd[attempt.model]
+        known = attempt.cost_usd
+        return self.worst_usd[attempt.model] if known is None else known
 
     async def settle(self, attempts: Sequence[AttemptRecord]) -> None:
         """Book what the attempts cost, and give the rest back."""

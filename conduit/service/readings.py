@@ -52,17 +52,15 @@ class Tally:
     answered: int = 0
     failed: int = 0  # refused, or without an answer; one that its caller gave up is neither
     attempts: int = 0
-    unknown_cost: int = 0  # attempts that took an unknown amount
+    unknown_cost: int = 0  # attempts that may be paid for, and nobody knows how much
     cost_usd: float = 0.0
 
     def ended(self, attempts: Sequence[AttemptRecord]) -> None:
         """Note how a request ended, by its attempts."""
         self.attempts += len(attempts)
-        for response in (a.response for a in attempts if a.response is not None):
-            if response.cost_usd is None:
-                self.unknown_cost += 1
-            else:
-                self.cost_usd += response.cost_usd
+        costs = [attempt.cost_usd for attempt in attempts]
+        self.unknown_cost += costs.count(None)
+        self.cost_usd += sum(usd for usd in costs if usd is not None)
         end = attempts[-1].failure if attempts else "not tried"
         if end is None:
             self.answered += 1

@@ -194,3 +194,45 @@ async def test_a_refusal_says_what_is_left_and_when_it_begins_anew() -> None:
     assert caught.value.left_usd == pytest.approx(0.005)
     assert caught.value.resets_at == 86_400.0 * 20_001
     assert "$0.0050" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown"),
+    [
+        (FaultKind.SERVER_ERROR, 0),
+        (FaultKind.RATE_LIMITED, 0),
+        (FaultKind.HANG, 1),
+        (FaultKind.NO_USAGE, 1),
+        (None, 0),
+    ],
+)
+async def test_an_unknown_cost_is_that_of_what_a_provider_may_want_money_for(
+    kind: FaultKind | None, unknown: int
+) -> None:
+    """A refusal is free and counts for nothing; a call that was given up may be on the bill."""
+    async with LocalProvider([CENT]) as provider:
+        provider.set_fault("cent", None if kind is None else Fault(kind))
+        router = Router([arm("cent", 10.0, base_url=provider.base_url)], seed=1, environ={})
+        timeout_s = 0.5 if kind is FaultKind.HANG else 60.0
+        async with Service(router, PydanticAIExecutor(), timeout_s=timeout_s) as service:
+            with contextlib.suppress(ConduitError):
+                await one_call(service, streamed=False)
+            assert (await service.get_stats()).unknown_cost == unknown
+
+
+async def test_calls_that_are_given_up_have_an_unknown_cost() -> None:
+    """A caller who is cancelled, and one who leaves a stream, may have made a provider work."""
+    async with LocalProvider([CENT]) as provider:
+        router = Router([arm("cent", 10.0, base_url=provider.base_url)], seed=1, environ={})
+        async with Service(router, PydanticAIExecutor()) as service:
+            async with service.stream("How much is 3 * 4?") as pieces:
+                async for _piece in pieces:
+                    break
+            assert (await service.get_stats()).unknown_cost == 1
+            provider.set_fault("cent", Fault(FaultKind.HANG))
+            asking = asyncio.ensure_future(service.complete("How much is 3 * 4?"))
+            await asyncio.sleep(0.5)
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+            assert (await service.get_stats()).unknown_cost == 2

@@ -19,7 +19,7 @@ from conduit.engines.executor.base import (
     forgetting,
     timed_out,
 )
-from conduit.engines.executor.failures import meaning
+from conduit.engines.executor.failures import meaning, was_free
 from conduit.engines.executor.health import ModelHealth
 from conduit.engines.executor.leftovers import Leftovers, Overdue
 from conduit.engines.executor.pump import END, Pump
@@ -48,6 +48,13 @@ class AttemptRecord:
     first_choice: bool = True
     began_at: float = 0.0  # on the clock of the chain
     error: ExecutionError | None = field(default=None, repr=False)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Return what it cost; None where a provider may want money, and nobody knows how much."""
+        if self.response is not None and self.response.cost_usd is not None:
+            return self.response.cost_usd
+        return 0.0 if self.error is not None and was_free(self.error) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
