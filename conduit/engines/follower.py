@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from conduit.core.errors import IncompatibleState, InvalidInput, StorageUnavailable
 from conduit.core.events import LogEntry, Snapshot
 from conduit.engines.learner import Learner
+from conduit.loops import at_once
 from conduit.storage.base import TAIL_LIMIT, Pruned, Rebuild, Store
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,12 @@ class Follower:
         *,
         applied: Callable[[LogEntry], None] | None = None,
         lock: threading.RLock | None = None,
+        in_memory: bool = False,
     ) -> None:
         """`fresh` makes an untaught learner, `restore` one that goes on from a snapshot.
 
-        The learner is taught under `lock`, for those who decide in other threads.
+        The learner is taught under `lock`, for those who decide in other threads. A store
+        `in_memory` waits for nothing, so any number of event loops and threads may read it.
         """
         self.store = store
         self.router = router
@@ -66,6 +69,7 @@ class Follower:
         self._restore = restore
         self._applied = applied
         self._lock = lock or threading.RLock()
+        self._in_memory = in_memory
         self._since_snapshot = 0
         self._started = False
         self._starting = asyncio.Lock()
@@ -126,6 +130,10 @@ class Follower:
         Calls that overlap share one reading. Cancelling a call loses nothing: rows are applied,
         and the cursor moved, without a pause in between.
         """
+        if self._in_memory:
+            while self._stretch_now():  # noqa: ASYNC110  it waits for nothing
+                await asyncio.sleep(0)  # others have their turn, in this loop and elsewhere
+            return
         self._wanted += 1
         mine = self._wanted
         async with self._turn:
@@ -135,26 +143,42 @@ class Follower:
             await self._read()
             self._served = upto
 
+    def sync_now(self) -> None:
+        """Do what `sync` does without an event loop; only for a store in memory."""
+        while self._stretch_now():
+            pass
+
+    def _stretch_now(self) -> bool:
+        """Apply the next few rows under the lock; False when those were all."""
+        with self._lock:
+            return at_once(self._step(ROWS_AT_A_STRETCH))
+
     async def _read(self) -> None:
+        while await self._step(TAIL_LIMIT):
+            pass
+
+    async def _step(self, limit: int) -> bool:
+        """Apply the next rows, `limit` at most; False once those were all, or none can be read."""
         try:
-            while await self._read_some():
-                pass
+            if await self._read_some(limit):
+                return True
             self.behind = None
         except (StorageUnavailable, IncompatibleState) as error:
             if self.behind is None:
                 log.warning("Learning waits: %s", error)
             self.behind = str(error)
-            return
+            return False
         if self._since_snapshot >= SNAPSHOT_EVERY:
             await self.save()
+        return False
 
-    async def _read_some(self) -> bool:
+    async def _read_some(self, limit: int) -> bool:
         """Apply the next rows; False when there were fewer than could have come."""
         try:
             if self._companion is not None and self._companion_late:
                 await self._catch_up(self._companion)
                 self._companion_late = False
-            entries = await self.store.tail(self.router, self.cursor, TAIL_LIMIT)
+            entries = await self.store.tail(self.router, self.cursor, limit)
         except Rebuild:
             await self._load()
             return True
@@ -162,15 +186,15 @@ class Follower:
             if start:
                 await asyncio.sleep(0)  # a thousand rows take tens of milliseconds
             self.apply(entries[start : start + ROWS_AT_A_STRETCH])
-        return len(entries) == TAIL_LIMIT
+        return len(entries) == limit
 
     def apply(self, entries: Sequence[LogEntry]) -> None:
         """Teach the learner rows of the log, in their order."""
         with self._lock:
             for entry in entries:
+                self.cursor = entry.cursor  # first: whatever fails now, no row is taught twice
+                self._since_snapshot += 1
                 self._teach(entry)
-                self.cursor = entry.cursor
-            self._since_snapshot += len(entries)
 
     def _teach(self, entry: LogEntry) -> None:
         if self._companion is not None and not self._companion_late:

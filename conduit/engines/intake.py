@@ -8,15 +8,12 @@ its own clock. Replicas that ask at the same moment may each let one opinion in.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from collections.abc import Callable
 
 from conduit.core.errors import StorageUnavailable
 from conduit.core.events import FeedbackRow
 from conduit.engines.caps import HOUR_S, WINDOW_S, OpinionCounts, OpinionLimits
 from conduit.storage.base import Ack, Opinions, Store, is_opinion
-
-T = TypeVar("T")
 
 EVERYBODY_S = 10.0  # for which a count of everybody's opinions is good, with our own added
 REMEMBERED_USERS = 10_000  # whose opinions are counted here while the database is away
@@ -101,15 +98,4 @@ class Intake:
             self._lately.popitem(last=False)
 
 
-def at_once(work: Coroutine[object, object, T]) -> T:
-    """Return what a coroutine that waits for nothing returns."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    work.close()
-    raise AssertionError("a store in memory waits for nothing")
-
-
-__all__ = ["Intake", "at_once"]
+__all__ = ["Intake"]

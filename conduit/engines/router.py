@@ -47,11 +47,12 @@ from conduit.engines.conversations import Conversations
 from conduit.engines.decided import Decided
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
-from conduit.engines.intake import Intake, at_once
+from conduit.engines.intake import Intake
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
 from conduit.engines.rows import Weigher, calibration_rows, key_of, row_of
-from conduit.storage.base import TAIL_LIMIT, Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
+from conduit.loops import Home, at_once
+from conduit.storage.base import Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,11 @@ class Experience(Companion, Weigher, Protocol):
 
 
 class Router:
-    """Picks the model that will serve a query best, and learns from what comes of it."""
+    """Picks the model that will serve a query best, and learns from what comes of it.
+
+    In memory it serves any threads and event loops. With a database it lives in the event loop in
+    which it starts: what is awaited in another one, but `route`, raises ConfigurationError.
+    """
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class Router:
         self._owns_store = store is None
         self.durable = store is not None and not isinstance(store, MemoryStore)
         self._ready = not self.durable
+        self._home = Home("this router with its database", "make another one here")
         self.store_text = store_text
         self._clock = clock
         self._intake = Intake(self.store, name, opinion_limits or OpinionLimits(), clock)
@@ -137,6 +143,7 @@ class Router:
             self._beginnings.restore,
             applied=self._learned,
             lock=self.lock,
+            in_memory=not self.durable,
         )
 
     # life --------------------------------------------------------------------------------------
@@ -156,17 +163,24 @@ class Router:
 
     async def start(self) -> None:
         """Load what was learned before, and follow what other replicas learn."""
+        self._enter()
         if not self._ready:
             self._decided.settle()
             await self._follower.start()
             self._follower.watch()
             self._ready = True
 
+    def _enter(self) -> None:
+        """Refuse another event loop than the store's; a store in memory is good for any."""
+        if self.durable:
+            self._home.enter()
+
     async def close(self) -> None:
         """Write what is queued, save what was learned, and let go of every resource.
 
         While the database is away, what is queued goes to the journal.
         """
+        self._enter()
         async with AsyncExitStack() as last_first:  # each is let go of, whatever another raises
             if self._owns_store:
                 last_first.push_async_callback(self.store.close)
@@ -181,6 +195,7 @@ class Router:
 
     async def flush(self) -> None:
         """Return once every decision made so far is in the store."""
+        self._enter()
         if self.durable:
             await self._decided.flush()
             await self.store.flush()
@@ -227,6 +242,7 @@ class Router:
         finite(tokens_beside, "tokens_beside", low=0.0)
         if not self._ready:
             await self.start()
+        self._home.stands()
         started = time.perf_counter()
         features = await self.analyzer.analyse(query)
         with self.lock:  # other threads may decide, or teach
@@ -350,12 +366,31 @@ class Router:
         model: str | None = None,
     ) -> Ack:
         """Do as `feedback` does but for the learning, which comes with the next `sync`."""
-        if not self._ready:
-            await self.start()
+        if not self.durable:
+            return self._keep_now(decision, feedback, model)
+        await self.start()
         await self._decided.flush()
+        return await self._keep(decision, feedback, model)
+
+    async def _keep(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        model: str | None,
+    ) -> Ack:
         record, answered = await self._decided.find(decision)
         model = answered if model is None else self._attempted(model, record)
         return await self._intake.append(self._row(record, feedback, model))
+
+    def _keep_now(
+        self,
+        decision: RoutingDecision | str,
+        feedback: Feedback | ImplicitFeedback,
+        model: str | None,
+    ) -> Ack:
+        """Keep it in memory, where other threads and event loops may be at the same."""
+        with self.lock:
+            return at_once(self._keep(decision, feedback, model))
 
     def feedback_sync(
         self,
@@ -367,12 +402,8 @@ class Router:
         """Return what `feedback` would, in this thread; only where the log is in memory."""
         if self.durable:
             raise ConfigurationError("a durable store is written to by feedback()", field="store")
-        with self.lock:
-            record, answered = at_once(self._decided.find(decision))
-            model = answered if model is None else self._attempted(model, record)
-            ack = at_once(self._intake.append(self._row(record, feedback, model)))
-            cursor = self._follower.cursor
-            self._follower.apply(at_once(self.store.tail(self.name, cursor, TAIL_LIMIT)))
+        ack = self._keep_now(decision, feedback, model)
+        self._follower.sync_now()
         return ack
 
     def _attempted(self, model: str, record: DecisionRecord) -> str:
@@ -416,19 +447,27 @@ class Router:
         experience.expect(self._models.values())
 
     def on_learned(self, listener: Callable[[LogEntry], None]) -> None:
-        """Call a listener with every row of the log that the learner is taught."""
+        """Call a listener with every row of the log that the learner is taught.
+
+        What it raises is logged; learning goes on.
+        """
         self._listeners.append(listener)
 
     def _learned(self, entry: LogEntry) -> None:
         for listener in self._listeners:
-            listener(entry)
+            try:
+                listener(entry)
+            except Exception:  # the row is learned, and others are to come
+                log.exception("A listener of what is learned failed")
 
     async def sync(self) -> None:
         """Learn everything that was committed before the call, by any replica."""
+        self._enter()
         await self._follower.sync()
 
     async def prune(self, *, older_than_s: float) -> Pruned:
         """Delete what is older from the store; what it taught stays learned."""
+        self._enter()
         return await self._follower.prune(older_than_s)
 
     async def fit(
@@ -442,14 +481,14 @@ class Router:
 
         Texts that the embedder fails on teach nothing.
         """
-        if not self._ready:
-            await self.start()
+        await self.start()
         vectors, whole = await self.analyzer.analyse_all(texts, tasks)
         if not whole.all():
             vectors, outcomes = vectors[whole], only(outcomes, whole, self.learner.models)
         if not self.durable:
-            taught = self.learner.fit(vectors, outcomes)
-            self._beginnings.fitted(vectors, outcomes)  # it is in no log to rebuild from
+            with self.lock:
+                taught = self.learner.fit(vectors, outcomes)
+                self._beginnings.fitted(vectors, outcomes)  # it is in no log to rebuild from
             return taught
         rows = calibration_rows(
             vectors,
@@ -476,8 +515,7 @@ class Router:
         await self._hide(self.store.release, user_id)
 
     async def _hide(self, change: Callable[[str], Awaitable[None]], user_id: str) -> None:
-        if not self._ready:
-            await self.start()
+        await self.start()
         await self.flush()
         await change(key_of(user_id))
         await self._follower.sync()
@@ -529,6 +567,7 @@ class Router:
 
     async def store_health(self) -> StoreHealth:
         """Return the truth about the store, and how far learning lags behind its log."""
+        self._enter()
         return await self.store.health(router=self.name, cursor=self._follower.cursor)
 
     def get_cache_stats(self) -> CacheStats:

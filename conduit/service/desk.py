@@ -25,6 +25,7 @@ from conduit.engines.router import Router
 from conduit.engines.rows import user_key
 from conduit.feedback.collector import Attempted, FeedbackCollector
 from conduit.service.judging import Judging
+from conduit.service.loop import HomeLoop
 from conduit.service.purse import Purse, afford
 from conduit.service.readings import Tally
 from conduit.service.requests import Request, closed
@@ -53,6 +54,7 @@ class Desk:
         budgets: Budgets,
         health: ModelHealth,
         *,
+        home: HomeLoop,
         judging: Judging | None = None,
         clock: Callable[[], float],
     ) -> None:
@@ -62,6 +64,7 @@ class Desk:
         self._collector = collector
         self._budgets = budgets
         self._health = health
+        self._home = home
         self._judging = judging
         self._clock = clock
         self._under_way: dict[str, _UnderWay] = {}
@@ -79,8 +82,7 @@ class Desk:
 
     async def open(self, query: Query, call: Call, timeout_s: float) -> Request:
         """Decide which models may answer in which order, and set their worst case aside."""
-        if self._is_shut:
-            raise closed()
+        self._check_open()
         self.tally.requests += 1
         identity = self._begin()
         limit = asyncio.timeout(timeout_s)
@@ -213,6 +215,11 @@ class Desk:
 
     # the end -----------------------------------------------------------------------------------
 
+    def _check_open(self) -> None:
+        self._home.enter()
+        if self._is_shut:
+            raise closed()
+
     def _begin(self) -> str:
         identity = new_id(self._clock())
         self._under_way[identity] = _UnderWay(asyncio.current_task())
@@ -226,8 +233,7 @@ class Desk:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Let closing wait for what is done meanwhile."""
-        if self._is_shut:
-            raise closed()
+        self._check_open()
         identity = self._begin()
         try:
             yield

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from conduit.core.errors import ConfigurationError
-from conduit.loops import running_loop
+from conduit.loops import Home, running_loop
 
 T = TypeVar("T")
 
@@ -18,14 +18,25 @@ CLEANING_UP_S = 1.0  # in which what is cancelled with the loop may let go of it
 
 
 class HomeLoop:
-    """The loop in which a service was made, or one of its own in a thread."""
+    """The loop in which a service was made or first used, or one of its own in a thread."""
 
     def __init__(self) -> None:
         """Live in the running loop, if there is one."""
-        self._home = running_loop()
+        self._home = Home(
+            "this service",
+            "complete_sync() and run_sync() reach a service from other threads, and "
+            "create_service_sync() makes one whose loop does not end",
+        )
+        if (here := running_loop()) is not None:
+            self._home.claim(here)
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._turn = threading.Lock()  # of the thread that starts, drives or stops the loop
+
+    def enter(self) -> None:
+        """Refuse whoever awaits the service in another event loop than its own."""
+        self._check_process()
+        self._home.enter()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, wherever that is; start one where there is none yet."""
@@ -46,21 +57,23 @@ class HomeLoop:
             awaited.cancel()  # who was interrupted does not want it any more
 
     def _usable(self) -> asyncio.AbstractEventLoop:
-        if self._home is not None and self._process != os.getpid():
+        self._check_process()
+        if self._home.loop is None:
+            self._start()
+        self._home.stands()
+        home = self._home.loop
+        assert home is not None
+        return home
+
+    def _check_process(self) -> None:
+        if self._process == os.getpid():
+            return
+        if self._home.loop is not None:
             raise ConfigurationError(
                 "this service was made before the process forked, and its event loop stayed "
                 "behind: make a service in each process"
             )
-        if self._home is None:
-            self._start()
-        home = self._home
-        assert home is not None
-        if home.is_closed():
-            raise ConfigurationError(
-                "the event loop in which this service was made has ended; make it with "
-                "create_service_sync(), or use it within that loop"
-            )
-        return home
+        self._process = os.getpid()
 
     def start(self) -> None:
         """Run a loop of our own in a thread."""
@@ -68,9 +81,12 @@ class HomeLoop:
             self._start()
 
     def _start(self) -> None:
-        self._home, self._process = asyncio.new_event_loop(), os.getpid()
+        loop = asyncio.new_event_loop()
+        if self._home.claim(loop) is not loop:  # a caller in a loop came first
+            loop.close()
+            return
         self._thread = threading.Thread(
-            target=self._home.run_forever, name="conduit-service", daemon=True
+            target=loop.run_forever, name="conduit-service", daemon=True
         )
         self._thread.start()
 
@@ -78,12 +94,13 @@ class HomeLoop:
         """End the loop of our own, if there is one; nobody waits for what ran in it."""
         with self._turn:
             thread, self._thread = self._thread, None
-        if thread is None or self._home is None or self._process != os.getpid():
+            home = self._home.loop
+        if thread is None or home is None or self._process != os.getpid():
             return
-        asyncio.run_coroutine_threadsafe(_others_ended(), self._home).result()
-        self._home.call_soon_threadsafe(self._home.stop)
+        asyncio.run_coroutine_threadsafe(_others_ended(), home).result()
+        home.call_soon_threadsafe(home.stop)
         thread.join()
-        self._home.close()
+        home.close()
 
 
 async def _others_ended() -> None:

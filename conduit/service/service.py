@@ -51,7 +51,11 @@ CALL_OPTIONS = (
 
 
 class Service:
-    """Completes prompts with the model that the router picks, and teaches it what came of it."""
+    """Completes prompts with the model that the router picks, and teaches it what came of it.
+
+    It lives in the event loop in which it was made, or else first used: awaited in another one, it
+    raises ConfigurationError. Threads have `complete_sync` and `run_sync`.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class Service:
             self.collector,
             self._budgets,
             self.health_of_models,
+            home=self.loop,
             judging=None if evaluator is None else Judging(evaluator, router),
             clock=clock,
         )
@@ -208,6 +213,7 @@ class Service:
 
         `options` are those of `complete`. What one prompt's own tools raise is a value, too.
         """
+        self.loop.enter()
         whole(concurrency, "concurrency", low=1)
         if isinstance(prompts, str):
             raise InvalidInput("prompts must be many, not one text", field="prompts")
@@ -312,6 +318,7 @@ class Service:
         The answer is named by itself or its id, its decision or that one's id or receipt; or a
         `FeedbackPayload` says it all but the user.
         """
+        self.loop.enter()
         if isinstance(response_id, FeedbackPayload):
             payload = response_id
             return await self.collector.submit(
@@ -329,23 +336,27 @@ class Service:
 
     async def submit_signal(self, event: SignalEvent | SignalPayload) -> Ack | None:
         """Keep what the application saw of an answer's fate; None where it says nothing."""
+        self.loop.enter()
         if isinstance(event, SignalPayload):
             event = event.event()
         return await self.collector.record(event)
 
     async def quarantine(self, user_id: str) -> None:
         """Learn anew without what a user said and asked, before and from now on."""
+        self.loop.enter()
         await self.desk.flush()
         await self.router.quarantine(user_id)
 
     async def release(self, user_id: str) -> None:
         """Undo a quarantine: what the user said and asked counts again."""
+        self.loop.enter()
         await self.router.release(user_id)
 
     # readings and life -------------------------------------------------------------------------
 
     async def get_stats(self) -> ServiceStats:
         """Return what this service has done since it started."""
+        self.loop.enter()
         tally = self.desk.tally
         return ServiceStats(
             requests=tally.requests,
@@ -375,6 +386,7 @@ class Service:
 
     async def health(self) -> Health:
         """Return the truth about database, log, journal, cache and models."""
+        self.loop.enter()
         store = await self.router.store_health()
         unavailable = self.health_of_models.blocked(time.monotonic())
         stats = self.router.get_cache_stats()
@@ -391,6 +403,7 @@ class Service:
 
     async def flush(self) -> None:
         """Return once everything that was observed so far is committed and learned."""
+        self.loop.enter()
         await self.desk.flush()
         if self.evaluator is not None:
             await self.evaluator.flush()
@@ -405,6 +418,7 @@ class Service:
         """
         if self._closed:
             return
+        self.loop.enter()
         self._closed = True
         async with AsyncExitStack() as last_first:  # each is let go of, whatever another raises
             last_first.push_async_callback(self.executor.close)  # last: who loses it is not blamed
@@ -430,6 +444,7 @@ class Service:
 
     async def __aenter__(self) -> Self:
         """Load what was learned before; a service that cannot is closed."""
+        self.loop.enter()
         try:
             await self.router.start()
         except BaseException:

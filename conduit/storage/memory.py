@@ -164,8 +164,8 @@ class MemoryStore(MemoryLedger):
         self._check_open()
         log = self._logs[router]
         start = self._start(log, after)
-        rows = [r for r in log.rows[start:] if not self._hidden(r)][:limit]
-        return [self._entry(r, log.generation) for r in rows]
+        rows = (r for r in log.rows[start:] if not self._hidden(r))
+        return [self._entry(r, log.generation) for r in islice(rows, limit)]
 
     def _start(self, log: _Log, after: str | None) -> int:
         if after is None:

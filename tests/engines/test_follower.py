@@ -86,3 +86,18 @@ async def test_what_is_journaled_waits_for_no_reading() -> None:
     router = Router([ModelArm("a")], store=store, environ={})
     ack = await router.feedback(await router.route("?"), Feedback(quality_score=1.0))
     assert (ack.status, store.readings) == ("journaled", 0)
+
+
+async def test_a_listener_that_raises_teaches_no_row_twice() -> None:
+    """Feedback that is committed is acknowledged, and each outcome counts once."""
+    router = Router([ModelArm("a"), ModelArm("b")], environ={}, seed=1)
+    heard: list[str] = []
+
+    def broken(entry: LogEntry) -> None:
+        raise KeyError("of the application")
+
+    router.on_learned(broken)
+    router.on_learned(lambda entry: heard.append(entry.row.feedback_id))
+    for number in range(ROWS):
+        await router.feedback(await router.route(f"{number}"), Feedback(quality_score=1.0))
+    assert router.learner.applied == len(heard) == ROWS
