@@ -6,7 +6,8 @@ A service's desk knows limits, history and signals; that of a router alone, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,8 +61,8 @@ class FrontDesk(Protocol):
     async def open(self, query: Query, call: Call, timeout_s: Any) -> Any:
         """Decide who may answer, and set aside what it may cost."""
 
-    async def close(self, request: Any) -> None:
-        """Keep and learn what the attempts showed."""
+    def answering(self, request: Any) -> AbstractAsyncContextManager[None]:
+        """Keep and learn what the attempts showed that are made meanwhile."""
 
 
 @dataclass(slots=True)
@@ -96,6 +97,14 @@ class RouterDesk:
         decision = await self._router.route(query, unavailable=unavailable)
         arms = [self._router.arm(model) for model in decision.candidates]
         return _Routed(decision, arms, call, deadline)
+
+    @asynccontextmanager
+    async def answering(self, request: _Routed) -> AsyncIterator[None]:
+        """Teach the router what the attempts showed that are made meanwhile."""
+        try:
+            yield
+        finally:
+            await self.close(request)
 
     async def close(self, request: _Routed) -> None:
         """Teach the router what each attempt showed."""

@@ -153,12 +153,10 @@ class ConduitModel(Model[Any]):
         call = _call(messages, model_settings, model_request_parameters)
         routed, arms = await self._routed(messages, call)
         asker = _Asker(self._models, messages, model_request_parameters)
-        try:
+        async with self._desk.answering(routed):
             served = await run_chain(
                 routed.through(asker), arms, routed.call, **self._options(routed)
             )
-        finally:
-            await self._desk.close(routed)
         response: ModelResponse = served.answer.data
         return _signed(response, served.arm, routed.decision)
 
@@ -174,18 +172,18 @@ class ConduitModel(Model[Any]):
         call = _call(messages, model_settings, model_request_parameters)
         routed, arms = await self._routed(messages, call)
         asker = _Asker(self._models, messages, model_request_parameters, run_context)
-        try:
-            async with stream_chain(
+        async with (
+            self._desk.answering(routed),
+            stream_chain(
                 routed.through(asker), arms, routed.call, **self._options(routed)
-            ) as events:
-                response = asker.opened
-                assert response is not None
-                # The events go through the chain, which notes how they end.
-                response._event_iterator = events
-                _sign(response, events.arm, routed.decision)
-                yield response
-        finally:
-            await self._desk.close(routed)
+            ) as events,
+        ):
+            response = asker.opened
+            assert response is not None
+            # The events go through the chain, which notes how they end.
+            response._event_iterator = events
+            _sign(response, events.arm, routed.decision)
+            yield response
 
     # Routing and learning -----------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from conduit.core.errors import AllModelsFailed, Attempt, ConduitError
+from conduit.core.errors import AllModelsFailed, Attempt, ConduitError, StorageUnavailable
 from conduit.core.models import Query, Response
 from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
@@ -33,6 +33,8 @@ from conduit.storage.base import ResponseRecord, new_id
 
 log = logging.getLogger("conduit.service")
 
+LEAVE_S = 1.0  # in which what is given up may let go of its connections
+STORE_S = 0.1  # a database that is there answers sooner
 SETTLE_S = 0.02  # that a caller may wait beyond the deadline until the cost is booked
 
 
@@ -42,6 +44,9 @@ class _UnderWay:
 
     task: asyncio.Task[Any] | None
     purse: Purse | None = None
+    scope: asyncio.Timeout | None = None  # which ends what is going on, when it is given up
+    given_up: bool = False
+    store_since: float | None = None  # the store is being asked
 
 
 class Desk:
@@ -84,22 +89,37 @@ class Desk:
         """Decide which models may answer in which order, and set their worst case aside."""
         self._check_open()
         self.tally.requests += 1
-        identity = self._begin()
         limit = asyncio.timeout(timeout_s)
+        identity, each = self._begin()
         try:
             async with limit:  # the database may be slow, or an embedder of somebody else's
-                return await self._opened(identity, query, call, timeout_s)
+                each.scope = limit
+                request = await self._opened(identity, each, query, call, timeout_s)
+            each.scope = None
         except BaseException as error:
             self._end(identity)
             if isinstance(error, Exception):
                 self.tally.failed += 1
             if isinstance(error, TimeoutError) and limit.expired():
-                raise AllModelsFailed(
-                    [Attempt(a.id, "not_tried", "no time was left") for a in self._router.models]
-                ) from None
+                raise self._late(each, timeout_s) from None
             raise
+        return request
 
-    async def _opened(self, identity: str, query: Query, call: Call, timeout_s: float) -> Request:
+    def _late(self, each: _UnderWay, timeout_s: float) -> ConduitError:
+        """Return why a request could not be opened in its time."""
+        if each.given_up:
+            return closed()
+        if each.store_since is not None and time.monotonic() - each.store_since > STORE_S:
+            return StorageUnavailable(
+                f"the database set no money aside within {timeout_s:g} s, so no model was asked"
+            )
+        return AllModelsFailed(
+            [Attempt(a.id, "not_tried", "no time was left") for a in self._router.models]
+        )
+
+    async def _opened(
+        self, identity: str, each: _UnderWay, query: Query, call: Call, timeout_s: float
+    ) -> Request:
         deadline = time.monotonic() + timeout_s
         decision = await self._router.route(
             query,
@@ -111,6 +131,7 @@ class Desk:
         purse = None
         if self._budgets.budgets:
             call = limited(call)
+            each.store_since = time.monotonic()
             purse, arms = await afford(
                 self._budgets,
                 arms,
@@ -118,9 +139,10 @@ class Desk:
                 user_key=user_key(decision.user_id),
                 within_s=timeout_s,
             )
-        if identity not in self._under_way:  # it was given up
+            each.store_since = None
+        each.purse = purse
+        if each.given_up:
             raise closed()
-        self._under_way[identity].purse = purse
         return Request(
             id=identity,
             query=query,
@@ -220,25 +242,36 @@ class Desk:
         if self._is_shut:
             raise closed()
 
-    def _begin(self) -> str:
-        identity = new_id(self._clock())
-        self._under_way[identity] = _UnderWay(asyncio.current_task())
-        return identity
+    def _begin(self) -> tuple[str, _UnderWay]:
+        identity, each = new_id(self._clock()), _UnderWay(asyncio.current_task())
+        self._under_way[identity] = each
+        return identity, each
 
     def _end(self, identity: str) -> bool:
         """Note that something is over; False where it was given up before."""
         self._one_left.set()
-        return self._under_way.pop(identity, None) is not None
+        each = self._under_way.pop(identity, None)
+        return each is not None and not each.given_up
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
         """Let closing wait for what is done meanwhile."""
         self._check_open()
-        identity = self._begin()
+        identity, each = self._begin()
         try:
-            yield
+            async with _ended_by(each):
+                yield
         finally:
             self._end(identity)
+
+    @asynccontextmanager
+    async def answering(self, request: Request) -> AsyncIterator[None]:
+        """Close the request after what is done meanwhile, which closing the service may end."""
+        try:
+            async with _ended_by(self._under_way[request.id]):
+                yield
+        finally:
+            await self.close(request)
 
     async def shut(self, within_s: float) -> None:
         """Take nothing more in, and wait for what is under way; what takes longer is given up.
@@ -247,13 +280,14 @@ class Desk:
         not waited for.
         """
         self._is_shut = True
-        mine = asyncio.current_task()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                while any(each.task is not mine for each in self._under_way.values()):
-                    self._one_left.clear()
-                    await self._one_left.wait()
+        await self._others_left(within_s)
         given_up = list(self._under_way.values())
+        mine = asyncio.current_task()
+        for each in given_up:
+            each.given_up = True
+            if each.scope is not None and each.task is not mine:
+                each.scope.reschedule(asyncio.get_running_loop().time())
+        await self._others_left(LEAVE_S)
         self._under_way.clear()
         for each in given_up:
             for hold in () if each.purse is None else each.purse.holds:
@@ -261,10 +295,35 @@ class Desk:
         if given_up:
             log.warning("Closing did not wait for %d calls under way", len(given_up))
 
+    async def _others_left(self, within_s: float) -> None:
+        """Return once nothing of others is under way, or after some seconds."""
+        mine = asyncio.current_task()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while any(each.task is not mine for each in self._under_way.values()):
+                    self._one_left.clear()
+                    await self._one_left.wait()
+
     async def finish(self) -> None:
         """Hand on what the requests showed, and book what they cost if the database is there."""
         await self._handed_on()
         await self._budgets.bookings.close()
+
+
+@asynccontextmanager
+async def _ended_by(each: _UnderWay) -> AsyncIterator[None]:
+    """Let what is done meanwhile be given up: it fails as anything of a closed service does."""
+    try:
+        async with asyncio.timeout(None) as each.scope:
+            if each.given_up:
+                raise closed()
+            yield
+    except TimeoutError:
+        if each.scope is not None and each.scope.expired():
+            raise closed() from None
+        raise
+    finally:
+        each.scope = None
 
 
 def _is_leaving() -> bool:

@@ -130,7 +130,7 @@ class Service:
             request = await self.desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
-            try:
+            async with self.desk.answering(request):
                 served = await run_chain(
                     request.through(self.executor),
                     request.arms,
@@ -142,8 +142,6 @@ class Service:
                     leftovers=self._leftovers,
                 )
                 request.data = served.answer.data
-            finally:
-                await self.desk.close(request)
         return request.result(served.answer)
 
     @asynccontextmanager
@@ -176,8 +174,9 @@ class Service:
             request = await self.desk.open(
                 query, self._call(prompt, result_type, call), self._within(timeout_s)
             )
-            try:
-                async with stream_chain(
+            async with (
+                self.desk.answering(request),
+                stream_chain(
                     request.through(self.executor),
                     request.arms,
                     request.call,
@@ -186,13 +185,12 @@ class Service:
                     on_attempt=request.attempts.append,
                     fallback=fallback,
                     leftovers=self._leftovers,
-                ) as pieces:
-                    self.desk.began(request, pieces.arm.id)
-                    yield AnswerInParts(request, pieces)
-                    if request.response is not None:
-                        request.data = pieces.answer.data
-            finally:
-                await self.desk.close(request)
+                ) as pieces,
+            ):
+                self.desk.began(request, pieces.arm.id)
+                yield AnswerInParts(request, pieces)
+                if request.response is not None:
+                    request.data = pieces.answer.data
 
     def _call(self, prompt: str | Sequence[Any], result_type: Any, options: Any) -> Call:
         _refuse_unknown(options, CALL_OPTIONS)
@@ -263,25 +261,23 @@ class Service:
             )
         asked = distinct(prompts)
         total = len(asked) * len(models or self.router.models)
-        with (
-            self.desk.at_work(),
-            progress_bar("Calibrating", total, shown=progress) as advance,
-        ):
-            return await calibrate(
-                self.router,
-                self.executor,
-                asked,
-                grader=grader,
-                models=models,
-                max_usd=max_usd,
-                result_type=result_type or self.default_result_type,
-                concurrency=concurrency,
-                timeout_s=self.timeout_s,
-                resume=resume,
-                budgets=self._budgets,
-                advance=advance,
-                is_over=lambda: self._closed,
-            )
+        async with self.desk.at_work():
+            with progress_bar("Calibrating", total, shown=progress) as advance:
+                return await calibrate(
+                    self.router,
+                    self.executor,
+                    asked,
+                    grader=grader,
+                    models=models,
+                    max_usd=max_usd,
+                    result_type=result_type or self.default_result_type,
+                    concurrency=concurrency,
+                    timeout_s=self.timeout_s,
+                    resume=resume,
+                    budgets=self._budgets,
+                    advance=advance,
+                    is_over=lambda: self._closed,
+                )
 
     def complete_sync(self, prompt: str | Sequence[Any], **options: Any) -> RoutingResult[Any]:
         """Return what `complete` would, from a thread without a running event loop."""
@@ -413,8 +409,8 @@ class Service:
     async def close(self) -> None:
         """Finish the background work, save what was learned, and let go of every resource.
 
-        Calls that are under way have five seconds to end, and no new one is taken. A service that
-        was closed stays closed; closing it again changes nothing.
+        Calls that are under way have five seconds to end, then they fail, and no new one is taken.
+        A service that was closed stays closed; closing it again changes nothing.
         """
         if self._closed:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,41 @@ async def test_closing_within_ones_own_stream_waits_for_nobody(
                 break
             await service.close()
     assert closed == [True]
+
+
+async def test_what_is_given_up_asks_nobody_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Calls and streams end with the service, not with their models: nobody pays for more."""
+    monkeypatch.setattr(module, "CLOSE_S", 0.01)
+    worlds = [replace(HUNG, name=name) for name in ("first", "second", "third")]
+    async with LocalProvider(worlds) as provider:
+        service = await create_service(
+            models=list(provider.arms),
+            database_url=f"sqlite:///{tmp_path}/conduit.db",
+            budgets=[Budget(1.0, per="total")],
+            timeout_s=3600.0,
+        )
+
+        async def read() -> None:
+            async with service.stream("streamed") as stream:
+                async for _ in stream:
+                    pass
+
+        asking = [asyncio.ensure_future(service.complete(f"{n}")) for n in range(3)]
+        asking.append(asyncio.ensure_future(read()))
+        async with asyncio.timeout(60):
+            while len(provider.requests) < len(asking):  # noqa: ASYNC110  they are on their way
+                await asyncio.sleep(0.01)
+            await service.close()
+            asked = len(provider.requests)
+            for error in await asyncio.gather(*asking, return_exceptions=True):
+                assert isinstance(error, ConfigurationError), error
+                assert "closed" in str(error)
+            await asyncio.sleep(0.1)
+        assert len(provider.requests) == asked
+        assert not any("not booked" in record.message for record in caplog.records)
+    kept = sqlite3.connect(tmp_path / "conduit.db")
+    ((reserved,),) = kept.execute("SELECT reserved_usd FROM budgets").fetchall()
+    assert reserved == pytest.approx(0.0)
+    kept.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conduit.core.errors import AllModelsFailed
+from conduit.core.errors import AllModelsFailed, StorageUnavailable
 from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
 from conduit.engines.executor.base import FunctionExecutor
@@ -49,11 +49,18 @@ def service_with(slow: str) -> Service:
 
 
 async def test_a_slow_reservation_fails_in_time_and_says_that_nobody_was_asked() -> None:
-    """The error is typed, comes at the deadline, and lists every model as not tried."""
+    """The error is the database's, not that of models nobody asked, and comes at the deadline."""
     service, began = service_with("reserve"), time.monotonic()
-    with pytest.raises(AllModelsFailed) as caught:
+    with pytest.raises(StorageUnavailable, match="no model was asked"):
         await service.complete("hello")
     assert time.monotonic() - began < LONG_S / 2
+
+
+async def test_no_time_at_all_is_not_the_databases_fault() -> None:
+    """The error lists every model as not tried."""
+    service = service_with("reserve")
+    with pytest.raises(AllModelsFailed) as caught:
+        await service.complete("hello", timeout_s=0.001)
     assert [(a.model, a.kind) for a in caught.value.attempts] == [("m", "not_tried")]
 
 

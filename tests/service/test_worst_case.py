@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from pydantic_ai import BinaryContent
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -180,7 +181,7 @@ def test_a_plain_prompt_has_nothing_beside_it() -> None:
     """Then its own text says how long it is; an image, a tool or a form adds to it."""
     assert tokens_beside(Call("hello")) == tokens_beside(Call(["hello", "there"])) == 0.0
     for more in (
-        Call(["hello", b"an image"]),
+        Call(["hello", BinaryContent(b"an image", media_type="image/png")]),
         Call("hello", tools=[look]),
         Call("hello", result_type=dict[str, int]),
     ):
