@@ -134,6 +134,8 @@ class Budgets:
         self._paced: OrderedDict[str, _Paced] = OrderedDict()
         self._since = clock()
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._open: dict[tuple[str, ...], Hold] = {}  # not settled yet
+        self._given_up: set[tuple[str, ...]] = set()
         self.bookings = Bookings(store)
 
     def worst_case_usd(self, arm: ModelArm, size: Size) -> float | None:
@@ -201,7 +203,9 @@ class Budgets:
         except (BudgetExceeded, StorageUnavailable):  # the database may have done it, and died
             await self.settle(Hold(ids=tuple(held), amount_usd=amount_usd), 0.0)
             raise
-        return Hold(ids=tuple(held), amount_usd=amount_usd)
+        hold = Hold(ids=tuple(held), amount_usd=amount_usd)
+        self._open[hold.ids] = hold
+        return hold
 
     def cost_weight(self, user_key: str | None) -> float | None:
         """Return the weight of cost that paces the spend, or None where no budget is paced."""
@@ -240,7 +244,16 @@ class Budgets:
 
         While the database is away it is kept, and booked later.
         """
+        self._open.pop(hold.ids, None)
+        if hold.ids in self._given_up:
+            return
         spent = hold.amount_usd if actual_usd is None else actual_usd
         for identity in hold.ids:
             async with self._turn:
                 await self.bookings.settle(identity, spent)
+
+    async def give_up(self) -> None:
+        """Book what is still set aside as its worst case, whatever its call does from now on."""
+        for hold in list(self._open.values()):
+            await self.settle(hold, None)
+            self._given_up.add(hold.ids)

@@ -26,7 +26,7 @@ from conduit.engines.rows import user_key
 from conduit.feedback.collector import Attempted, FeedbackCollector
 from conduit.service.judging import Judging
 from conduit.service.loop import HomeLoop
-from conduit.service.purse import Purse, afford
+from conduit.service.purse import afford
 from conduit.service.readings import Tally
 from conduit.service.requests import Request, closed
 from conduit.storage.base import ResponseRecord, new_id
@@ -40,10 +40,9 @@ SETTLE_S = 0.02  # that a caller may wait beyond the deadline until the cost is 
 
 @dataclass(slots=True)
 class _UnderWay:
-    """Something that closing waits for: who is at it, and what it has set aside."""
+    """Something that closing waits for: who is at it, and what ends it."""
 
     task: asyncio.Task[Any] | None
-    purse: Purse | None = None
     scope: asyncio.Timeout | None = None  # which ends what is going on, when it is given up
     given_up: bool = False
     store_since: float | None = None  # the store is being asked
@@ -140,7 +139,6 @@ class Desk:
                 within_s=timeout_s,
             )
             each.store_since = None
-        each.purse = purse
         if each.given_up:
             raise closed()
         return Request(
@@ -289,9 +287,7 @@ class Desk:
                 each.scope.reschedule(asyncio.get_running_loop().time())
         await self._others_left(LEAVE_S)
         self._under_way.clear()
-        for each in given_up:
-            for hold in () if each.purse is None else each.purse.holds:
-                await self._budgets.settle(hold, None)
+        await self._budgets.give_up()
         if given_up:
             log.warning("Closing did not wait for %d calls under way", len(given_up))
 
