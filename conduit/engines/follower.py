@@ -48,7 +48,6 @@ class Follower:
         fresh: Callable[[], Learner],
         restore: Callable[[Snapshot], Learner],
         *,
-        applied: Callable[[LogEntry], None] | None = None,
         lock: threading.RLock | None = None,
         in_memory: bool = False,
     ) -> None:
@@ -61,13 +60,13 @@ class Follower:
         self.router = router
         self.learner = fresh()
         self.cursor: str | None = None
+        self.listeners: list[Callable[[LogEntry], None]] = []  # of every row that is taught
         self.skipped = 0  # rows whose features were made by another schema
         self.behind: str | None = None  # why the log cannot be read, while it cannot
         self._companion: Companion | None = None
         self._companion_late = False  # it has not read the rows up to the cursor
         self._fresh = fresh
         self._restore = restore
-        self._applied = applied
         self._lock = lock or threading.RLock()
         self._in_memory = in_memory
         self._since_snapshot = 0
@@ -201,8 +200,15 @@ class Follower:
             self._companion.learn(entry)
         if not _taught(self.learner, entry):
             self.skipped += 1
-        elif self._applied is not None:
-            self._applied(entry)
+        else:
+            self._tell(entry)
+
+    def _tell(self, entry: LogEntry) -> None:
+        for listener in self.listeners:
+            try:
+                listener(entry)
+            except Exception:  # the row is learned, and others are to come
+                log.exception("A listener of what is learned failed")
 
     async def prune(self, older_than_s: float) -> Pruned:
         """Delete what is older from the store; what it taught stays, in the base of every start."""

@@ -26,7 +26,7 @@ from conduit.core.errors import (
     string,
     unknown_name,
 )
-from conduit.core.events import DecisionRecord, FeedbackRow, LogEntry
+from conduit.core.events import LogEntry
 from conduit.core.models import (
     Exclusion,
     Feedback,
@@ -47,10 +47,11 @@ from conduit.engines.conversations import Conversations
 from conduit.engines.decided import Decided
 from conduit.engines.embeddings.base import Embedder
 from conduit.engines.follower import Companion, Follower
+from conduit.engines.hearing import Hearing
 from conduit.engines.intake import Intake
 from conduit.engines.learner import FLOOR, Calibration, Learner
 from conduit.engines.readings import RouterStats
-from conduit.engines.rows import Weigher, calibration_rows, key_of, row_of
+from conduit.engines.rows import Weigher, calibration_rows, key_of
 from conduit.loops import Home, at_once
 from conduit.storage.base import Ack, MemoryStore, Pruned, Store, StoreHealth, new_id
 
@@ -121,6 +122,9 @@ class Router:
             self.store, name, ttl_s=decision_ttl_s, durable=self.durable, clock=clock,
             secret=secret or environ.get("CONDUIT_SECRET"),
         )  # fmt: skip
+        self._hearing = Hearing(
+            self._decided, self._intake, router=name, learner=lambda: self.learner, clock=clock
+        )
         self._models = {arm.id: arm for arm in arms}
         self._experience: Experience | None = None
         self._models_changed()
@@ -132,7 +136,6 @@ class Router:
         )  # fmt: skip
         self.lock = threading.RLock()  # held while it decides and while it is taught
         self._follower = self._level_with_the_log()
-        self._listeners: list[Callable[[LogEntry], None]] = []
 
     def _level_with_the_log(self) -> Follower:
         """Return the follower that teaches the learner what comes into the log."""
@@ -141,7 +144,6 @@ class Router:
             self.name,
             self._beginnings.fresh,
             self._beginnings.restore,
-            applied=self._learned,
             lock=self.lock,
             in_memory=not self.durable,
         )
@@ -370,17 +372,7 @@ class Router:
             return self._keep_now(decision, feedback, model)
         await self.start()
         await self._decided.flush()
-        return await self._keep(decision, feedback, model)
-
-    async def _keep(
-        self,
-        decision: RoutingDecision | str,
-        feedback: Feedback | ImplicitFeedback,
-        model: str | None,
-    ) -> Ack:
-        record, answered = await self._decided.find(decision)
-        model = answered if model is None else self._attempted(model, record)
-        return await self._intake.append(self._row(record, feedback, model))
+        return await self._hearing.keep(decision, feedback, model)
 
     def _keep_now(
         self,
@@ -390,7 +382,7 @@ class Router:
     ) -> Ack:
         """Keep it in memory, where other threads and event loops may be at the same."""
         with self.lock:
-            return at_once(self._keep(decision, feedback, model))
+            return at_once(self._hearing.keep(decision, feedback, model))
 
     def feedback_sync(
         self,
@@ -406,43 +398,12 @@ class Router:
         self._follower.sync_now()
         return ack
 
-    def _attempted(self, model: str, record: DecisionRecord) -> str:
-        """Return the model of another attempt, which must be one that anybody has heard of.
-
-        That is a model of this router, one that it had or that the log tells of, or one that
-        the decision weighed in another process.
-        """
-        known = (record.model, *self._models, *record.estimates)
-        if model not in known and not self.learner.knows(model):
-            raise InvalidInput(
-                unknown_name("model", model, tuple(dict.fromkeys(known))),
-                field="model",
-                expected="the model of an attempt",
-                value=model,
-            )
-        return model
-
-    def _row(
-        self,
-        record: DecisionRecord,
-        feedback: Feedback | ImplicitFeedback,
-        model: str | None,
-    ) -> FeedbackRow:
-        return row_of(
-            record,
-            feedback,
-            router=self.name,
-            now=self._clock(),
-            model=model,
-            weigher=self._experience,
-        )
-
     def attach(self, experience: Experience) -> None:
         """Let what was learned of signals weigh feedback; it is taught by the log from now on.
 
         Attached before the router has read its log, it is kept in the router's snapshots.
         """
-        self._experience = experience
+        self._experience = self._hearing.weigher = experience
         self._follower.attach(experience)
         experience.expect(self._models.values())
 
@@ -451,14 +412,7 @@ class Router:
 
         What it raises is logged; learning goes on.
         """
-        self._listeners.append(listener)
-
-    def _learned(self, entry: LogEntry) -> None:
-        for listener in self._listeners:
-            try:
-                listener(entry)
-            except Exception:  # the row is learned, and others are to come
-                log.exception("A listener of what is learned failed")
+        self._follower.listeners.append(listener)
 
     async def sync(self) -> None:
         """Learn everything that was committed before the call, by any replica."""
