@@ -41,7 +41,7 @@ from conduit.engines.bandits.base import (
     PolicyFactory,
     View,
 )
-from conduit.engines.bandits.changes import KEEP, LEAST_OUTCOMES, ChangeDetector
+from conduit.engines.bandits.changes import KEEP, LEAST_OUTCOMES, MOST_KEPT, ChangeDetector
 from conduit.engines.bandits.choices import LearnedChoice, floor_shares
 from conduit.engines.bandits.outcomes import (
     Calibration,
@@ -313,10 +313,10 @@ class Learner:
         row = self._row(event.model)
         old = event.revises
         step = step_of(event, old, self._arms.arms[row])
-        comparable = self.policy.seen()[row, QUALITY] >= LEAST_OUTCOMES
+        seen = float(self.policy.seen()[row, QUALITY])
         expected = self.policy.update(row, x, step)
-        if comparable and self._changed(row, event, expected):
-            self.policy.discount(row, KEEP)
+        if seen >= LEAST_OUTCOMES and self._changed(row, event, expected, seen):
+            self.policy.discount(row, min(KEEP, MOST_KEPT / seen))
         if old is not None:
             self._arms.count_input(old.input_tokens, -1.0)
         elif self.policy.counts_pending:
@@ -330,18 +330,18 @@ class Learner:
         if not self._arms.all_known and self._arms.is_news(row, self.policy.seen()[row]):
             self._read_known()
 
-    def _changed(self, row: int, said: Outcome, expected: float) -> bool:
+    def _changed(self, row: int, said: Outcome, expected: float, seen: float) -> bool:
         """Whether a first opinion, beside what was expected, says that a model has changed."""
-        if not self.change_detection or said.quality is None:
-            return False
-        if said.revises is not None and said.revises.quality is not None:
+        first = said.revises is None or said.revises.quality is None
+        if not self.change_detection or said.quality is None or not first:
             return False
         # That a model is not there is no sign that its answers changed: an alarm would leave it a
         # twentieth of what was learned, for an outage whose failures are withdrawn.
         if said.error is not None and said.error not in ANSWERED_BADLY:
             return False
-        z = (said.quality + said.lift - expected) / float(self._noise[row, QUALITY])
-        return self._changes.changed(row, z * min(said.quality_weight, 1.0))
+        off, noise = said.quality + said.lift - expected, float(self._of_ratings[row])
+        weight = min(said.quality_weight, 1.0)
+        return self._changes.changed(row, off, weight, expected, noise, seen)
 
     def fit(self, X: ArrayLike, outcomes: Calibration) -> int:
         """Teach many outcomes of many models at once; return how many were taught.
