@@ -7,8 +7,8 @@ it is by about one. A stake below 1 starts again at 1, and one of ALARM is a cha
 
 While the estimate is right to within s, neither wager pays on average, whatever the outcomes look
 like: the mean number of outcomes up to a false alarm of one wager is ALARM or more (Lorden 1971;
-Shin, Ramdas and Rinaldo 2023, "E-detectors"), and about ten times as many were measured (decision
-14). For outcomes of yes and no this is Page's CUSUM of log-likelihood ratios.
+Shin, Ramdas and Rinaldo 2023, "E-detectors"), and more than ten times as many were measured
+(decision 14). For outcomes of yes and no this is Page's CUSUM of log-likelihood ratios.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 
 SHIFT = 0.6  # the change that the wagers are made for, in standard deviations
-SHARE = 0.5  # of a stake is what an outcome in [0, 1] can cost, as one that is just as expected
+SHARE = 0.5  # of a stake is what an outcome in [0, 1] costs at most, but for s
 ALARM = 20_000.0
 KEEP = 0.05  # of the evidence, once a model has changed,
 MOST_KEPT = 10.0  # and no more than so many outcomes
