@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from conduit.core.errors import hold_numbers, hold_strings
 from conduit.core.queries import Preferences
-from conduit.core.vectors import QueryFeatures
+from conduit.core.vectors import QueryFeatures, reduced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,15 +132,9 @@ class RoutingDecision:
             """Refuse to forget a part."""
             raise FrozenInstanceError(f"cannot delete field {name!r}")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy holds: what was decided here, and neither learner nor signing key."""
-        held = {name: getattr(self, name) for name in self.__slots__}
-        return {**held, "_choice": KnownChoice.of(self._choice), "_receipt": self.receipt}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Fill a copy, or what was pickled."""
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what was decided here, and neither learner nor signing key."""
+        return reduced(self, _choice=KnownChoice.of(self._choice), _receipt=self.receipt)
 
     @property
     def constraints_relaxed(self) -> bool:

@@ -58,9 +58,13 @@ def sealed(vector: Vector) -> Vector:
     return np.frombuffer(np.asarray(vector, _SINGLE).tobytes(), _SINGLE)
 
 
-def reduced(value: Any) -> tuple[Any, ...]:
-    """Return what copies and pickles of a frozen value are made of, as its `__reduce__`."""
-    return restored, (type(value), *(getattr(value, name) for name in value.__slots__))
+def reduced(value: Any, **instead: object) -> tuple[Any, ...]:
+    """Return what copies and pickles of a frozen value are made of, as its `__reduce__`.
+
+    What is given as `instead` stands in the copy for what the value holds.
+    """
+    held = {name: getattr(value, name) for name in value.__slots__}
+    return restored, (type(value), *{**held, **instead}.values())
 
 
 def restored(cls: type[T], *values: object) -> T:
@@ -161,8 +165,7 @@ class QueryFeatures:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle everything but the embedding."""
-        held = {name: getattr(self, name) for name in self.__slots__}
-        return restored, (type(self), *{**held, "embedding": None}.values())
+        return reduced(self, embedding=None)
 
     def __copy__(self) -> Self:
         """Return itself: nothing of it can change."""

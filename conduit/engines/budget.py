@@ -79,17 +79,6 @@ class Budget:
         return f"{router}|{self.scope}|{whose}|{self.per}"
 
 
-def worst_case_usd(arm: ModelArm, size: Size, now: float) -> float | None:
-    """Return the most that a call of this size costs, or None when the price is unknown."""
-    return most_usd(
-        arm,
-        size.all_input_tokens,
-        size.requests * size.output_tokens,
-        requests=size.requests,
-        day=datetime.fromtimestamp(now, UTC).date(),
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """Money set aside for one call, in every budget that it counts against."""
@@ -140,7 +129,13 @@ class Budgets:
 
     def worst_case_usd(self, arm: ModelArm, size: Size) -> float | None:
         """Return the most that a call of this size costs now, or None at an unknown price."""
-        return worst_case_usd(arm, size, self._clock())
+        return most_usd(
+            arm,
+            size.all_input_tokens,
+            size.requests * size.output_tokens,
+            requests=size.requests,
+            day=datetime.fromtimestamp(self._clock(), UTC).date(),
+        )
 
     async def left_usd(self, user_key: str | None) -> float:
         """Return what the tightest limit leaves now."""

@@ -21,7 +21,6 @@ class Hearing:
         self,
         decided: Decided,
         intake: Intake,
-        *,
         router: str,
         learner: Callable[[], Learner],
         clock: Callable[[], float],

@@ -54,7 +54,7 @@ from conduit.engines.bandits.parking import Parking
 from conduit.engines.bandits.policies import create_policy, name_of
 from conduit.engines.bandits.sums import DEFAULT_NOISE
 from conduit.engines.bandits.vectors import checked_matrix, checked_vector, dimension, of_type
-from conduit.engines.utility import MOST_WEIGHT, penalty
+from conduit.engines.utility import MOST_RATE, penalty
 
 FLOOR = 0.02  # of decisions explore whatever is believed, so that every propensity is known and > 0
 PENDING_MEMORY = 64.0  # decisions after which a call that never reported back no longer counts
@@ -264,7 +264,7 @@ class Learner:
         cost_weight: float | None = None,
     ) -> LearnedChoice:
         rows, ids = self._arms.candidates(candidates)
-        optional_finite(cost_weight, "cost_weight", low=-MOST_WEIGHT, high=MOST_WEIGHT)
+        optional_finite(cost_weight, "cost_weight", low=-MOST_RATE, high=MOST_RATE)
         e = self._expect(x, finite(input_tokens, "input_tokens", low=0.0, high=MOST_TOKENS))
         if saved_usd is not None:
             self._arms.save(e, saved_usd)

@@ -122,9 +122,7 @@ class Router:
             self.store, name, ttl_s=decision_ttl_s, durable=self.durable, clock=clock,
             secret=secret or environ.get("CONDUIT_SECRET"),
         )  # fmt: skip
-        self._hearing = Hearing(
-            self._decided, self._intake, router=name, learner=lambda: self.learner, clock=clock
-        )
+        self._hearing = Hearing(self._decided, self._intake, name, lambda: self.learner, clock)
         self._models = {arm.id: arm for arm in arms}
         self._experience: Experience | None = None
         self._models_changed()

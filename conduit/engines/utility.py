@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conduit.core.models import Preferences
+from conduit.core.queries import LEAST_WEIGHT, MOST_WEIGHT
 
 Floats = NDArray[np.float64]
-MOST_WEIGHT = 1e12  # of cost beside quality: more would be all that counts, and overflow
+MOST_RATE = MOST_WEIGHT / LEAST_WEIGHT  # of cost beside quality: no preferences say more
 
 
 def penalty(

@@ -19,7 +19,7 @@ from conduit.engines.budget import Budgets
 from conduit.engines.executor.base import Call
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.health import ModelHealth
-from conduit.engines.executor.sizes import limited, tokens_beside
+from conduit.engines.executor.sizes import limited, size_of
 from conduit.engines.gathering import Gathering
 from conduit.engines.router import Router
 from conduit.engines.rows import user_key
@@ -120,21 +120,22 @@ class Desk:
         self, identity: str, each: _UnderWay, query: Query, call: Call, timeout_s: float
     ) -> Request:
         deadline = time.monotonic() + timeout_s
+        call = limited(call) if self._budgets.budgets else call
+        size = size_of(call)
         decision = await self._router.route(
             query,
             unavailable=self._unavailable(),
             cost_weight=self._budgets.cost_weight(user_key(query.user_id)),
-            tokens_beside=tokens_beside(call),
+            tokens_beside=size.beside_tokens,
         )
         arms = [self._router.arm(model) for model in decision.candidates]
         purse = None
         if self._budgets.budgets:
-            call = limited(call)
             each.store_since = time.monotonic()
             purse, arms = await afford(
                 self._budgets,
                 arms,
-                call,
+                size,
                 user_key=user_key(decision.user_id),
                 within_s=timeout_s,
             )

@@ -13,7 +13,7 @@ from conduit.engines.budget import Budget, Budgets, Hold
 from conduit.engines.executor.base import Answer, AnswerStream, Call, Executor
 from conduit.engines.executor.chain import AttemptRecord
 from conduit.engines.executor.failures import meaning
-from conduit.engines.executor.sizes import size_of
+from conduit.engines.executor.sizes import Size
 
 CALL_LASTS_S = 60.0  # more than its deadline; until then what it reserved is not given to others
 
@@ -76,10 +76,9 @@ class Purse:
 
 
 async def afford(
-    budgets: Budgets, arms: Sequence[ModelArm], call: Call, *, user_key: str | None, within_s: float
+    budgets: Budgets, arms: Sequence[ModelArm], size: Size, *, user_key: str | None, within_s: float
 ) -> tuple[Purse, list[ModelArm]]:
     """Set aside the worst case of the candidates that the budgets still allow, and return those."""
-    size = size_of(call)
     worst = {arm.id: usd for arm in arms if (usd := budgets.worst_case_usd(arm, size)) is not None}
     if not worst:
         raise ConfigurationError(

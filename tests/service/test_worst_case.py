@@ -25,7 +25,7 @@ from conduit.core.models import ModelArm
 from conduit.engines.budget import Budget
 from conduit.engines.executor.base import Call, FunctionExecutor
 from conduit.engines.executor.pydantic_ai import PydanticAIExecutor
-from conduit.engines.executor.sizes import TOOL_ROUNDS, tokens_beside
+from conduit.engines.executor.sizes import TOOL_ROUNDS, size_of
 from conduit.engines.router import Router
 from conduit.service import Service
 
@@ -179,10 +179,11 @@ async def test_what_a_model_reads_beside_the_prompt_counts(
 
 def test_a_plain_prompt_has_nothing_beside_it() -> None:
     """Then its own text says how long it is; an image, a tool or a form adds to it."""
-    assert tokens_beside(Call("hello")) == tokens_beside(Call(["hello", "there"])) == 0.0
+    for plain in (Call("hello"), Call(["hello", "there"])):
+        assert size_of(plain).beside_tokens == 0.0
     for more in (
         Call(["hello", BinaryContent(b"an image", media_type="image/png")]),
         Call("hello", tools=[look]),
         Call("hello", result_type=dict[str, int]),
     ):
-        assert tokens_beside(more) > 0.0
+        assert size_of(more).beside_tokens > 0.0

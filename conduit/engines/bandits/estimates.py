@@ -6,7 +6,7 @@ whatever the order. Priors stand apart from the sums, so merging never counts th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,15 @@ from conduit.engines.bandits.base import (
     Prediction,
     Step,
 )
-from conduit.engines.bandits.evidence import ENOUGH, RIDGE, QualitySums, ridge_of, shared
-from conduit.engines.bandits.sums import Sums, loaded, summed
+from conduit.engines.bandits.evidence import (
+    ENOUGH,
+    RIDGE,
+    QualitySums,
+    is_positive,
+    ridge_of,
+    shared,
+)
+from conduit.engines.bandits.sums import NOTHING, Sums, loaded, summed
 
 FOLD_EVERY = 32  # updates of a row that are added to A in one product
 REFRESH_EVERY = 1000  # updates of a row between exact inversions
@@ -35,7 +42,6 @@ SHARED_RIDGE = 40.0  # prior precision of the shared shift, per feature
 SHARED_BIAS_RIDGE = 40.0  # and of its bias: published scores are off by about 0.05 together
 LEAST_WEIGHT = 1e-9  # of calls behind the average query: less is rounding
 LEAST_STRENGTH = 0.5 * UNKNOWN_OBSERVATIONS  # of a prior with its outcomes, if those are whole
-_NOTHING = np.zeros(())  # the least that a call costs or takes
 
 
 class ArmMeans(Sums):
@@ -228,7 +234,7 @@ class RidgeArms(Sums):
         """Invert exactly; where sums are not whole, the prior alone, until they are."""
         precision = self._precision(row)
         total = self._total(row, precision)
-        whole = np.array([_is_positive(matrix) for matrix in total])
+        whole = np.array([is_positive(matrix, LEAST_STRENGTH) for matrix in total])
         for o in np.flatnonzero(~whole):
             total[o] = np.diag(precision[o])
         inverse = np.linalg.inv(total)
@@ -263,7 +269,7 @@ class RidgeArms(Sums):
         product, split = self._front.dot(x), self._split
         outputs = product[split:].reshape(OUTPUTS, -1)
         lever = product[:split].reshape(-1, self.dim).dot(x)
-        costs = np.maximum(outputs[SPEND:], _NOTHING)
+        costs = np.maximum(outputs[SPEND:], NOTHING)
         return Prediction(outputs[QUALITY].copy(), costs, mean_costs, lever)
 
     def _refreshed(self) -> Floats:
@@ -275,7 +281,7 @@ class RidgeArms(Sums):
         self._stale.clear()
         weights = self._front_weights[SPEND:]
         costs = np.stack([w.dot(x) for w, x in zip(weights, self._average_x(), strict=True)])
-        self._mean_costs = np.maximum(costs, _NOTHING)
+        self._mean_costs = np.maximum(costs, NOTHING)
         return self._mean_costs
 
     def _average_x(self) -> Floats:
@@ -344,9 +350,7 @@ class RidgeArms(Sums):
         """Add many outcomes of one arm at once: x (n, d), weight and value (n, outputs)."""
         self.count(row, summed(weight, value))
         self.rated += float(weight[:, QUALITY].sum())
-        self.x_sum += weight[:, SPEND:].T @ x
-        spent, timed = weight[:, SPEND:].sum(axis=0).tolist()
-        self.x_count = [self.x_count[0] + spent, self.x_count[1] + timed]
+        self._add_calls(weight[:, SPEND:].T @ x, weight[:, SPEND:].sum(axis=0).tolist())
         self._fold(row)
         for o in range(OUTPUTS):
             weighted = x * weight[:, o, None]
@@ -365,6 +369,11 @@ class RidgeArms(Sums):
             total[1] += timed * x
         count[0] += spent
         count[1] += timed
+
+    def _add_calls(self, total: Floats, counts: Sequence[float]) -> None:
+        """Add the vectors of many calls, and how many there were, per measurement."""
+        self.x_sum += total
+        self.x_count = [a + b for a, b in zip(self.x_count, counts, strict=True)]
 
     def settle(self) -> None:
         """Solve the ridge and the shared shift now, after many outcomes came at once."""
@@ -398,12 +407,8 @@ class RidgeArms(Sums):
         n, _, square = self.sums[:, :, QUALITY].T
         A, b, whole = self.A[QUALITY], self.b[QUALITY], self._whole[:, QUALITY]
         if not whole.all():
-            n, square, b, A = (
-                n * whole,
-                square * whole,
-                b * whole[:, None],
-                A * whole[:, None, None],
-            )
+            n, square = n * whole, square * whole
+            A, b = A * whole[:, None, None], b * whole[:, None]
         return QualitySums(A, b, n, square, self._mean0[:, QUALITY], self._n0[:, QUALITY])
 
     def _over(self) -> Floats:
@@ -467,9 +472,8 @@ class RidgeArms(Sums):
 
     def load_shared(self, sums: Arrays) -> None:
         """Add the sums over the calls of all arms."""
-        self.x_sum += sums["x_sum"]
-        spent, timed, rated = sums["counts"].tolist()
-        self.x_count = [self.x_count[0] + spent, self.x_count[1] + timed]
+        *counts, rated = sums["counts"].tolist()
+        self._add_calls(sums["x_sum"], counts)
         self.rated += rated
         self._mean_costs = None
 
@@ -491,15 +495,6 @@ class RidgeArms(Sums):
         for row in range(self.rows):
             self._renew(row)
             self._solve_row(row)
-
-
-def _is_positive(matrix: Floats) -> bool:
-    """Whether a symmetric matrix is positive definite, with room for rounding."""
-    try:
-        diagonal = np.linalg.cholesky(matrix).diagonal()
-    except np.linalg.LinAlgError:
-        return False
-    return bool(diagonal.min() ** 2 >= LEAST_STRENGTH)
 
 
 __all__ = ["LATENCY", "OUTPUTS", "QUALITY", "SPEND", "ArmMeans", "RidgeArms"]

@@ -88,4 +88,15 @@ def ridge_of(sums: QualitySums, over: Floats | None) -> float:
     return float(np.exp(share @ np.log(RIDGES) / share.sum()))
 
 
-__all__ = ["ENOUGH", "RIDGE", "RIDGES", "QualitySums", "log_evidence", "ridge_of", "shared"]
+def is_positive(matrix: Floats, least: float) -> bool:
+    """Whether a symmetric matrix is positive definite, and by so much that rounding is less."""
+    try:
+        diagonal = np.linalg.cholesky(matrix).diagonal()
+    except np.linalg.LinAlgError:
+        return False
+    return bool(diagonal.min() ** 2 >= least)
+
+
+__all__ = [
+    "ENOUGH", "RIDGE", "RIDGES", "QualitySums", "is_positive", "log_evidence", "ridge_of", "shared",
+]  # fmt: skip

@@ -26,7 +26,7 @@ from conduit.engines.bandits.base import (
 
 UNKNOWN_QUALITY = 0.5  # of a pool in which no model has a score
 UNKNOWN_QUALITY_OBSERVATIONS = 2.0
-_NOTHING = np.zeros(())  # the least that an outcome weighs
+NOTHING = np.zeros(())  # the least that an outcome weighs, costs or takes
 DEFAULT_NOISE = 0.5  # sd of one rating before any was seen: the widest a number in [0, 1] has
 
 
@@ -122,7 +122,7 @@ class Sums:
 
     def pulls(self) -> Floats:
         """Return the weight of the outcomes behind each row's quality."""
-        return np.maximum(self._pulls, _NOTHING)
+        return np.maximum(self._pulls, NOTHING)
 
     def behind(self) -> Floats:
         """Return the observations behind each row's quality, what is left of the prior's too."""
@@ -133,7 +133,7 @@ class Sums:
     def noise(self) -> Floats:
         """Return (rows, outputs) the standard deviation of one observation about its row's mean."""
         n = np.maximum(self.n, 1e-12)
-        weight = np.maximum(self.n, _NOTHING)
+        weight = np.maximum(self.n, NOTHING)
         variance = np.maximum(self.square / n - (self.total / n) ** 2, 0.0)
         pooled = np.maximum(self.square.sum(0) - self.total.sum(0) ** 2 / n.sum(0), 0.0) / n.sum(0)
         pooled[QUALITY] = pooled[QUALITY] if self.n[:, QUALITY].sum() >= 2 else DEFAULT_NOISE**2
@@ -154,4 +154,4 @@ def summed(weight: Floats, value: Floats) -> Step:
     return Step(weight.sum(0), (weight * value).sum(0), (weight * value * value).sum(0))
 
 
-__all__ = ["Sums", "loaded", "summed"]
+__all__ = ["NOTHING", "Sums", "loaded", "summed"]

@@ -29,8 +29,8 @@ from conduit.engines.executor.failures import (
     unwritten,
 )
 from conduit.engines.executor.readings import Readings, response_of
+from conduit.engines.executor.sizes import TOOL_ROUNDS
 
-MAX_TOOL_ROUNDS = 10  # of tool calls before an answer
 PARTIAL_EVERY_S = 0.1  # validating partial data at every token is quadratic in its length
 
 Message = dict[str, Any]
@@ -352,7 +352,7 @@ class Talk:
 
     async def _call_tools(self, message: Any) -> None:
         self._rounds += 1
-        if self._rounds > MAX_TOOL_ROUNDS:
+        if self._rounds > TOOL_ROUNDS:
             words = f"{self.arm.id} {meaning('invalid_output').words} (it calls tools for ever)"
             raise OutputInvalid(words, model=self.arm.id)
         self.messages.append(

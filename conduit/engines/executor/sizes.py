@@ -30,6 +30,7 @@ class Size:
     input_tokens: float
     output_tokens: float  # per request
     requests: int = 1
+    beside_tokens: float = 0.0  # what a model reads beside the text of the prompt, about
 
     @property
     def all_input_tokens(self) -> float:
@@ -40,18 +41,14 @@ class Size:
 
 def size_of(call: Call) -> Size:
     """Return the most that a call takes at one model."""
+    parts = () if isinstance(call.prompt, str) else call.prompt or ()
+    media, around = _tokens([part for part in parts if not isinstance(part, str)]), _around(call)
     return Size(
-        input_tokens=_tokens(call.prompt) + TOKENS_PER_PART + _around(call),
+        input_tokens=_tokens(call.prompt) + TOKENS_PER_PART + around,
         output_tokens=float((call.model_settings or {}).get("max_tokens") or MAX_OUTPUT_TOKENS),
         requests=requests_of(call),
+        beside_tokens=(media + around) * BYTES_PER_TOKEN / USUAL_BYTES_PER_TOKEN,
     )
-
-
-def tokens_beside(call: Call) -> float:
-    """Return about how many tokens a model reads beside the text of the prompt."""
-    parts = () if isinstance(call.prompt, str) else call.prompt or ()
-    media = [part for part in parts if not isinstance(part, str)]
-    return (_tokens(media) + _around(call)) * BYTES_PER_TOKEN / USUAL_BYTES_PER_TOKEN
 
 
 def _around(call: Call) -> float:
